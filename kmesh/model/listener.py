@@ -1,0 +1,138 @@
+"""Listeners: which connections are captured, and what their filter chains do with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from kmesh.model.address import Protocol, SocketAddress
+from kmesh.model.limitation import Limitation
+from kmesh.model.route import RouteConfiguration
+
+__all__ = [
+    "Direction",
+    "FilterChain",
+    "FilterChainMatch",
+    "HttpConnectionManager",
+    "Listener",
+    "NetworkFilter",
+    "SourceType",
+    "TcpProxy",
+    "UdpProxy",
+    "UnsupportedNetworkFilter",
+    "WeightedCluster",
+]
+
+
+class Direction(Enum):
+    """core.TrafficDirection."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    INBOUND = "INBOUND"
+    OUTBOUND = "OUTBOUND"
+
+
+class SourceType(Enum):
+    """FilterChainMatch.ConnectionSourceType."""
+
+    ANY = "ANY"
+    SAME_IP_OR_LOOPBACK = "SAME_IP_OR_LOOPBACK"
+    EXTERNAL = "EXTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCluster:
+    name: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpProxy:
+    """envoy.filters.network.tcp_proxy. A plain `cluster` is one entry of weight 1; weights of 0 are dropped."""
+
+    clusters: tuple[WeightedCluster, ...]
+    has_source_ip_hash: bool = False
+    """hash_policy is set: matters to RING_HASH and MAGLEV clusters only."""
+    limitations: tuple[Limitation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpProxy:
+    """envoy.filters.udp_listener.udp_proxy with one cluster."""
+
+    cluster: str
+    limitations: tuple[Limitation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConnectionManager:
+    """envoy.filters.network.http_connection_manager: `route_config` inline, or `rds_name` to subscribe to."""
+
+    route_config: RouteConfiguration | None = None
+    rds_name: str = ""
+    limitations: tuple[Limitation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsupportedNetworkFilter:
+    """A terminal filter, or one before it, that nothing here can honour."""
+
+    limitations: tuple[Limitation, ...]
+
+
+NetworkFilter = TcpProxy | UdpProxy | HttpConnectionManager | UnsupportedNetworkFilter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterChainMatch:
+    """listener.FilterChainMatch; every default matches any connection.
+
+    Prefixes are (16 bytes with host bits zero, length in bits of the 16-byte form: /24 of IPv4 is 120).
+    """
+
+    destination_port: int | None = None
+    prefix_ranges: tuple[tuple[bytes, int], ...] = ()
+    direct_source_prefix_ranges: tuple[tuple[bytes, int], ...] = ()
+    source_type: SourceType = SourceType.ANY
+    source_prefix_ranges: tuple[tuple[bytes, int], ...] = ()
+    source_ports: tuple[int, ...] = ()
+    server_names: tuple[str, ...] = ()
+    transport_protocol: str = ""
+    application_protocols: tuple[str, ...] = ()
+
+    @property
+    def is_any(self) -> bool:
+        return self == ANY_MATCH
+
+
+ANY_MATCH = FilterChainMatch()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterChain:
+    """`network` is what the chain's filters amount to; `limitations` are the chain's own (downstream TLS)."""
+
+    name: str = ""
+    match: FilterChainMatch = ANY_MATCH
+    network: NetworkFilter
+    limitations: tuple[Limitation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    name: str
+    addresses: tuple[SocketAddress, ...]
+    """`address` first, then `additional_addresses`."""
+    protocol: Protocol = Protocol.TCP
+    bind_to_port: bool = True
+    use_original_dst: bool = False
+    """Connections that no other listener's address matches come here (istiod's virtualOutbound)."""
+    direction: Direction = Direction.UNSPECIFIED
+    filter_chains: tuple[FilterChain, ...] = ()
+    default_filter_chain: FilterChain | None = None
+    limitations: tuple[Limitation, ...] = ()
+
+    @property
+    def all_filter_chains(self) -> tuple[FilterChain, ...]:
+        extra = (self.default_filter_chain,) if self.default_filter_chain else ()
+        return self.filter_chains + extra
