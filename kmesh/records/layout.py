@@ -1,0 +1,211 @@
+"""Record layouts: natural alignment, explicit zero padding, little endian unless a field ends in `_be`.
+
+Two sorts of record. *Cells* (frontend, cluster) are replaced in place and carry a seal that ties the value to
+its key, because the kernel may reuse a replaced hash element while a program still reads it (kmesh.records.seal).
+*Immutable* records (node, backend) are keyed by a digest of their content, so they are only ever added and, once
+no cell leads to them and every running program has ended, deleted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kmesh.records.constants import LIMITS
+
+__all__ = ["ALL", "BACKEND", "CLUSTER", "ENTRY", "FRONTEND", "FRONTEND_KEY", "NODE", "SOCK", "UDP_FLOW", "UDP_FLOW_KEY"]
+__all__ += ["Field", "Record"]
+
+_SCALARS = {"u8": ("B", 1), "u16": ("H", 2), "u32": ("I", 4), "u64": ("Q", 8)}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One member: a scalar ("u32"), a byte string (`u8` with `count`), or an array of records."""
+
+    name: str
+    type: str
+    count: int = 1
+    record: Record | None = None
+    doc: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.count * (self.record.size if self.record else _SCALARS[self.type][1])
+
+    @property
+    def alignment(self) -> int:
+        return self.record.alignment if self.record else _SCALARS[self.type][1]
+
+    @property
+    def format(self) -> str:
+        if self.record or (self.type == "u8" and self.count > 1):
+            return f"{self.size}s"
+        return (str(self.count) if self.count > 1 else "") + _SCALARS[self.type][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A C struct. Pads are fields named `pad*`: `pack` writes them as zero and takes no value for them."""
+
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+    struct: struct.Struct = field(init=False)
+    names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        at = 0
+        for f in self.fields:
+            assert at % f.alignment == 0, f"{self.name}.{f.name} is not aligned: pad it"
+            at += f.size
+        assert at % self.alignment == 0, f"{self.name} needs tail padding"
+        object.__setattr__(self, "struct", struct.Struct("<" + "".join(f.format for f in self.fields)))
+        object.__setattr__(self, "names", tuple(f.name for f in self.fields if not f.name.startswith("pad")))
+
+    @property
+    def alignment(self) -> int:
+        return max(f.alignment for f in self.fields)
+
+    @property
+    def size(self) -> int:
+        return sum(f.size for f in self.fields)
+
+    def offset(self, name: str) -> int:
+        """Of field `name`, in bytes."""
+        at = 0
+        for f in self.fields:
+            if f.name == name:
+                return at
+            at += f.size
+        raise KeyError(name)
+
+    def pack(self, *values: int | bytes) -> bytes:
+        """Pack the values of `names`, in order; arrays of records as their joined bytes (short ones are zero filled)."""
+        if len(values) != len(self.names):
+            raise TypeError(f"{self.name} takes {self.names}")
+        given = iter(values)
+        row: list[int | bytes] = []
+        for f in self.fields:
+            if f.name.startswith("pad"):
+                row.extend([bytes(f.size)] if f.format.endswith("s") else [0] * f.count)
+            else:
+                row.append(next(given))
+        return self.struct.pack(*row)
+
+    def unpack(self, data: bytes) -> dict[str, int | bytes]:
+        """The named fields of one packed record; pads are left out."""
+        row: Sequence[int | bytes] = self.struct.unpack(data)
+        out: dict[str, int | bytes] = {}
+        at = 0
+        for f in self.fields:
+            width = 1 if f.format.endswith("s") else f.count
+            if not f.name.startswith("pad"):
+                out[f.name] = row[at]
+            at += width
+        return out
+
+
+FRONTEND_KEY = Record(
+    "km_frontend_key",
+    "A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); "
+    "port 0 of a wildcard is the listener that takes what no other does (use_original_dst).",
+    (
+        Field("addr16", "u8", 16, doc="network order, IPv4 v4-mapped"),
+        Field("port_be", "u16", doc="network order: pack with socket.htons"),
+        Field("protocol", "u8", doc="IPPROTO_TCP or IPPROTO_UDP"),
+        Field("pad", "u8"),
+    ),
+)
+FRONTEND = Record(
+    "km_frontend",
+    "Cell: what a captured connection gets.",
+    (
+        Field("target", "u64", doc="cluster, node or backend id, or a reason, as `action` says"),
+        Field("action", "u32", doc="KM_A_*"),
+        Field("pad", "u32"),
+        Field("seal", "u64", doc="km_seal over key, target and action"),
+    ),
+)
+CLUSTER = Record(
+    "km_cluster",
+    "Cell, keyed by the cluster's id (u64): the root of its choice tree.",
+    (
+        Field("target", "u64"),
+        Field("action", "u32", doc="KM_A_*, never KM_A_CLUSTER"),
+        Field("pad", "u32"),
+        Field("seal", "u64"),
+    ),
+)
+ENTRY = Record(
+    "km_entry",
+    "One way out of a node.",
+    (
+        Field("threshold", "u32", doc="ALIAS: stay when a 32-bit draw is <= this, else take the alias"),
+        Field("alias", "u16", doc="ALIAS: index of the other entry"),
+        Field("action", "u16", doc="KM_A_*"),
+        Field("target", "u64"),
+    ),
+)
+NODE = Record(
+    "km_node",
+    "Immutable, keyed by content (u64): one choice among up to KM_MAX_NODE_FANOUT entries.",
+    (
+        Field("kind", "u32", doc="KM_K_*"),
+        Field("count", "u32", doc="entries in use, 1 to KM_MAX_NODE_FANOUT"),
+        Field("total", "u32", doc="CURSOR: tickets in the whole subtree; else 0"),
+        Field("stride", "u32", doc="CURSOR, INDEX: tickets under one entry; else 0"),
+        Field("cursor", "u64", doc="CURSOR: id of its counter; else 0"),
+        Field("entries", "km_entry", LIMITS["NODE_FANOUT"], ENTRY),
+    ),
+)
+BACKEND = Record(
+    "km_backend",
+    "Immutable, keyed by content (u64): an endpoint of one cluster.",
+    (
+        Field("addr6", "u8", 16, doc="network order; zero without KM_F_V6"),
+        Field("addr4_be", "u8", 4, doc="network order; zero without KM_F_V4"),
+        Field("port6_be", "u16"),
+        Field("port4_be", "u16"),
+        Field("families", "u32", doc="KM_F_*"),
+        Field("pad", "u32"),
+        Field("cluster", "u64", doc="id of the cluster it serves"),
+    ),
+)
+SOCK = Record(
+    "km_sock",
+    "Socket storage: what the application asked for, and whose socket it is.",
+    (
+        Field("addr16", "u8", 16),
+        Field("port_be", "u16"),
+        Field("protocol", "u8"),
+        Field("flags", "u8", doc="KM_S_*"),
+        Field("pad", "u32"),
+    ),
+)
+UDP_FLOW_KEY = Record(
+    "km_udp_flow_key",
+    "A UDP socket and a peer: forward from the service address, reverse from the backend's.",
+    (
+        Field("cookie", "u64", doc="socket cookie"),
+        Field("addr16", "u8", 16),
+        Field("port_be", "u16"),
+        Field("is_reverse", "u16"),
+        Field("pad", "u32"),
+    ),
+)
+UDP_FLOW = Record(
+    "km_udp_flow",
+    "Forward: the backend that serves the flow. Reverse: the service address to show.",
+    (
+        Field("addr16", "u8", 16),
+        Field("port_be", "u16"),
+        Field("pad", "u8", 6),
+        Field("backend", "u64", doc="forward: backend id, which must still exist; reverse: 0"),
+        Field("target", "u64", doc="forward: the frontend's target when chosen; reverse: 0"),
+    ),
+)
+
+ALL = (FRONTEND_KEY, FRONTEND, CLUSTER, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW)
+"""In dependency order, as the header declares them."""
