@@ -1,0 +1,1 @@
+"""xDS: the wire protocol (sans-IO cores and their gRPC shell), resource decoding, and the embedded server."""

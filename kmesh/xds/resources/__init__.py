@@ -1,0 +1,1 @@
+"""One file per xDS resource type: protobuf in, model out, everything validated once."""
