@@ -143,4 +143,4 @@ class VerifierRejected(KernelError):
 
     def __str__(self) -> str:
         last = self.log.strip().splitlines()[-1:] or ["no log"]
-        return f"the kernel's verifier refused program {self.program}: {last[0]}; run with --log-level debug for its log"
+        return f"the kernel's verifier refused program {self.program}: {last[0]} (its log is at --log-level debug)"

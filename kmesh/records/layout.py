@@ -14,8 +14,20 @@ from dataclasses import dataclass, field
 
 from kmesh.records.constants import LIMITS
 
-__all__ = ["ALL", "BACKEND", "CLUSTER", "ENTRY", "FRONTEND", "FRONTEND_KEY", "NODE", "SOCK", "UDP_FLOW", "UDP_FLOW_KEY"]
-__all__ += ["Field", "Record"]
+__all__ = [
+    "ALL",
+    "BACKEND",
+    "CLUSTER",
+    "ENTRY",
+    "FRONTEND",
+    "FRONTEND_KEY",
+    "NODE",
+    "SOCK",
+    "UDP_FLOW",
+    "UDP_FLOW_KEY",
+    "Field",
+    "Record",
+]
 
 _SCALARS = {"u8": ("B", 1), "u16": ("H", 2), "u32": ("I", 4), "u64": ("Q", 8)}
 
@@ -82,7 +94,7 @@ class Record:
         raise KeyError(name)
 
     def pack(self, *values: int | bytes) -> bytes:
-        """Pack the values of `names`, in order; arrays of records as their joined bytes (short ones are zero filled)."""
+        """Pack the values of `names`, in order; an array of records as its joined bytes (zero filled when short)."""
         if len(values) != len(self.names):
             raise TypeError(f"{self.name} takes {self.names}")
         given = iter(values)
