@@ -56,31 +56,18 @@ _Static_assert(__builtin_offsetof(struct km_frontend_key, port_be) == 16, "km_fr
 _Static_assert(__builtin_offsetof(struct km_frontend_key, protocol) == 18, "km_frontend_key.protocol");
 _Static_assert(__builtin_offsetof(struct km_frontend_key, pad) == 19, "km_frontend_key.pad");
 
-/* Cell: what a captured connection gets. */
-struct km_frontend {
+/* Where a frontend or a cluster leads now. */
+struct km_cell {
 	__u64 target;	/* cluster, node or backend id, or a reason, as `action` says */
-	__u32 action;	/* KM_A_* */
+	__u32 action;	/* KM_A_*; never KM_A_CLUSTER in a cluster's cell */
 	__u32 pad;
-	__u64 seal;	/* km_seal over key, target and action */
+	__u64 seal;	/* km_seal over the cell's key, then target, then action */
 };
-_Static_assert(sizeof(struct km_frontend) == 24, "km_frontend");
-_Static_assert(__builtin_offsetof(struct km_frontend, target) == 0, "km_frontend.target");
-_Static_assert(__builtin_offsetof(struct km_frontend, action) == 8, "km_frontend.action");
-_Static_assert(__builtin_offsetof(struct km_frontend, pad) == 12, "km_frontend.pad");
-_Static_assert(__builtin_offsetof(struct km_frontend, seal) == 16, "km_frontend.seal");
-
-/* Cell, keyed by the cluster's id (u64): the root of its choice tree. */
-struct km_cluster {
-	__u64 target;
-	__u32 action;	/* KM_A_*, never KM_A_CLUSTER */
-	__u32 pad;
-	__u64 seal;
-};
-_Static_assert(sizeof(struct km_cluster) == 24, "km_cluster");
-_Static_assert(__builtin_offsetof(struct km_cluster, target) == 0, "km_cluster.target");
-_Static_assert(__builtin_offsetof(struct km_cluster, action) == 8, "km_cluster.action");
-_Static_assert(__builtin_offsetof(struct km_cluster, pad) == 12, "km_cluster.pad");
-_Static_assert(__builtin_offsetof(struct km_cluster, seal) == 16, "km_cluster.seal");
+_Static_assert(sizeof(struct km_cell) == 24, "km_cell");
+_Static_assert(__builtin_offsetof(struct km_cell, target) == 0, "km_cell.target");
+_Static_assert(__builtin_offsetof(struct km_cell, action) == 8, "km_cell.action");
+_Static_assert(__builtin_offsetof(struct km_cell, pad) == 12, "km_cell.pad");
+_Static_assert(__builtin_offsetof(struct km_cell, seal) == 16, "km_cell.seal");
 
 /* One way out of a node. */
 struct km_entry {

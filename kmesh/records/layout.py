@@ -1,6 +1,6 @@
 """Record layouts: natural alignment, explicit zero padding, little endian unless a field ends in `_be`.
 
-Two sorts of record. *Cells* (frontend, cluster) are replaced in place and carry a seal that ties the value to
+Two sorts of record. *Cells* (of frontends and of clusters) are replaced in place and carry a seal that ties the value to
 its key, because the kernel may reuse a replaced hash element while a program still reads it (kmesh.records.seal).
 *Immutable* records (node, backend) are keyed by a digest of their content, so they are only ever added and, once
 no cell leads to them and every running program has ended, deleted.
@@ -17,6 +17,7 @@ from kmesh.records.constants import LIMITS
 __all__ = [
     "ALL",
     "BACKEND",
+    "CELL",
     "CLUSTER",
     "ENTRY",
     "FRONTEND",
@@ -130,26 +131,20 @@ FRONTEND_KEY = Record(
         Field("pad", "u8"),
     ),
 )
-FRONTEND = Record(
-    "km_frontend",
-    "Cell: what a captured connection gets.",
+CELL = Record(
+    "km_cell",
+    "Where a frontend or a cluster leads now.",
     (
         Field("target", "u64", doc="cluster, node or backend id, or a reason, as `action` says"),
-        Field("action", "u32", doc="KM_A_*"),
+        Field("action", "u32", doc="KM_A_*; never KM_A_CLUSTER in a cluster's cell"),
         Field("pad", "u32"),
-        Field("seal", "u64", doc="km_seal over key, target and action"),
+        Field("seal", "u64", doc="km_seal over the cell's key, then target, then action"),
     ),
 )
-CLUSTER = Record(
-    "km_cluster",
-    "Cell, keyed by the cluster's id (u64): the root of its choice tree.",
-    (
-        Field("target", "u64"),
-        Field("action", "u32", doc="KM_A_*, never KM_A_CLUSTER"),
-        Field("pad", "u32"),
-        Field("seal", "u64"),
-    ),
-)
+FRONTEND = CELL
+"""Keyed by FRONTEND_KEY."""
+CLUSTER = CELL
+"""Keyed by the cluster's id (u64)."""
 ENTRY = Record(
     "km_entry",
     "One way out of a node.",
@@ -219,5 +214,5 @@ UDP_FLOW = Record(
     ),
 )
 
-ALL = (FRONTEND_KEY, FRONTEND, CLUSTER, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW)
+ALL = (FRONTEND_KEY, CELL, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW)
 """In dependency order, as the header declares them."""

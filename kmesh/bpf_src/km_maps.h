@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Every map. Configuration lives in inner maps, each the single element of an
+ * ARRAY_OF_MAPS: growing one is filling a larger inner map and swapping the
+ * pointer. km_t_* only tell the kernel the shape of an inner map.
+ *
+ * Cells are preallocated, so that replacing one cannot fail half way through a
+ * switch. Immutable records are not: failing to add one changes nothing yet.
+ *
+ * The loader defines KM_PIN_DIR.
+ */
+#define KM_PIN(name) KM_PIN_DIR "/" name
+
+BPF_F_TABLE("hash", struct km_frontend_key, struct km_cell, km_t_frontend, 1, 0);
+BPF_F_TABLE("hash", __u64, struct km_cell, km_t_cluster, 1, 0);
+BPF_F_TABLE("hash", __u64, struct km_node, km_t_node, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_backend, km_t_backend, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, __u64, km_t_cursor, 1, BPF_F_NO_PREALLOC);
+
+BPF_TABLE_PINNED("array_of_maps$km_t_frontend", int, int, km_frontend, 1, KM_PIN("km_frontend"));
+BPF_TABLE_PINNED("array_of_maps$km_t_cluster", int, int, km_cluster, 1, KM_PIN("km_cluster"));
+BPF_TABLE_PINNED("array_of_maps$km_t_node", int, int, km_node, 1, KM_PIN("km_node"));
+BPF_TABLE_PINNED("array_of_maps$km_t_backend", int, int, km_backend, 1, KM_PIN("km_backend"));
+BPF_TABLE_PINNED("array_of_maps$km_t_cursor", int, int, km_cursor, 1, KM_PIN("km_cursor"));
+
+BPF_TABLE_PINNED("sk_storage", int, struct km_sock, km_sock, 0, KM_PIN("km_sock"),
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lru_hash", struct km_udp_flow_key, struct km_udp_flow, km_udp_flow,
+		 KM_MAX_UDP_FLOWS, KM_PIN("km_udp_flow"));
+BPF_TABLE_PINNED("percpu_array", int, __u64, km_reason, KM_R_COUNT, KM_PIN("km_reason"));
