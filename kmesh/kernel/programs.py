@@ -1,0 +1,188 @@
+"""The instance's programs: adopt the build that is pinned, or have the loader make it; then attach it.
+
+Attaching is apart from loading, since an upgrade must fill new maps before the links turn to programs that read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmesh.errors import KernelError, VerifierRejected
+from kmesh.kernel import bpf
+from kmesh.kernel.features import Features
+from kmesh.kernel.hooks import HOOKS
+from kmesh.kernel.paths import InstancePaths
+from kmesh.kernel.sources import layout_digest, program_digest, program_text
+
+__all__ = ["Build", "attach", "load", "remove_stale"]
+
+_log = logging.getLogger(__name__)
+_LOADER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """Loaded, pinned programs and the maps they use."""
+
+    maps_dir: Path
+    programs_dir: Path
+    was_adopted: bool
+    """Found pinned from an earlier run; nothing was compiled."""
+
+    def program_infos(self) -> dict[str, bpf.ProgInfo]:
+        """By program name."""
+        out = {}
+        for name in HOOKS:
+            fd = bpf.get_object(self.programs_dir / name)
+            try:
+                out[name] = bpf.prog_info(fd)
+            finally:
+                os.close(fd)
+        return out
+
+
+def load(paths: InstancePaths, features: Features) -> Build:
+    """Adopt or build the programs. Raises KernelError, VerifierRejected."""
+    maps_dir = paths.maps(layout_digest())
+    flags = (
+        f'-DKM_PIN_DIR="{maps_dir}"',
+        f"-DKM_HAS_SET_RETVAL={int(features.has_set_retval)}",
+        "-Wall",
+        "-Werror",
+        "-Wno-unused-function",
+    )
+    programs_dir = paths.programs(program_digest(flags))
+    adopted = programs_dir.is_dir()
+    if not adopted:
+        maps_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _run_loader(flags, programs_dir)
+    return Build(maps_dir=maps_dir, programs_dir=programs_dir, was_adopted=adopted)
+
+
+def _run_loader(flags: tuple[str, ...], programs_dir: Path) -> None:
+    started = time.monotonic()
+    job = {"text": program_text(), "cflags": flags, "programs": HOOKS, "pin_dir": str(programs_dir)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "kmesh.kernel.loader"],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=_LOADER_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"compiling the programs took over {_LOADER_TIMEOUT_S:.0f} s: free memory or CPU") from None
+    _raise_on_failure(done)
+    _log.info("programs_loaded", extra={"seconds": round(time.monotonic() - started, 3), "path": str(programs_dir)})
+
+
+def _raise_on_failure(done: subprocess.CompletedProcess[str]) -> None:
+    try:
+        result = json.loads(done.stdout)
+    except ValueError:
+        result = {"failed": "start", "why": f"exit status {done.returncode}"}
+    failed, why = result["failed"], result["why"]
+    if failed is None:
+        return
+    _log.debug("loader_failed", extra={"stage": failed, "log": done.stderr})
+    if failed.startswith("load "):
+        raise VerifierRejected(failed.removeprefix("load "), done.stderr)
+    if failed == "headers":
+        raise KernelError(why)
+    if failed == "import":
+        raise KernelError(
+            f"Python cannot import bcc ({why}): run 'apt-get install python3-bpfcc' and make the virtual environment "
+            "from /usr/bin/python3 with --system-site-packages"
+        )
+    lines = done.stderr.strip().splitlines() or [why]
+    raise KernelError(f"the loader failed to {failed} ({lines[0]}): run with --log-level debug for its output")
+
+
+def attach(paths: InstancePaths, build: Build, cgroups: Sequence[Path]) -> int:
+    """Attach every program to every cgroup, replacing older builds in one step each; returns links changed.
+
+    Links of cgroups that are not named any more are removed. Raises KernelError.
+    """
+    paths.links.mkdir(parents=True, exist_ok=True, mode=0o700)
+    wanted: set[Path] = set()
+    changed = 0
+    for name, attach_type in HOOKS.items():
+        prog_fd = bpf.get_object(build.programs_dir / name)
+        try:
+            for cgroup in cgroups:
+                link = paths.links / f"{cgroup.stat().st_ino}-{name}"
+                wanted.add(link)
+                changed += _attach_one(link, prog_fd, cgroup, attach_type)
+        finally:
+            os.close(prog_fd)
+    for link in set(paths.links.iterdir()) - wanted:
+        link.unlink()
+        changed += 1
+    return changed
+
+
+def _attach_one(link: Path, prog_fd: int, cgroup: Path, attach_type: bpf.AttachType) -> bool:
+    """Returns whether anything had to change."""
+    if link.exists():
+        link_fd = bpf.get_object(link)
+        try:
+            if bpf.link_prog_id(link_fd) == bpf.prog_info(prog_fd).id and _is_attached(prog_fd, cgroup, attach_type):
+                return False
+            bpf.update_link(link_fd, prog_fd)
+            return True
+        except OSError as error:
+            if error.errno != errno.ENOLINK:  # the cgroup it was made for is gone
+                raise KernelError(f"replacing {link.name}: {os.strerror(error.errno or 0)}") from None
+            link.unlink()
+        finally:
+            os.close(link_fd)
+    _create_link(link, prog_fd, cgroup, attach_type)
+    return True
+
+
+def _is_attached(prog_fd: int, cgroup: Path, attach_type: bpf.AttachType) -> bool:
+    cgroup_fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return bpf.prog_info(prog_fd).id in bpf.query_programs(cgroup_fd, attach_type)
+    finally:
+        os.close(cgroup_fd)
+
+
+def _create_link(link: Path, prog_fd: int, cgroup: Path, attach_type: bpf.AttachType) -> None:
+    cgroup_fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        link_fd = bpf.create_link(prog_fd, cgroup_fd, attach_type)
+    except PermissionError:
+        raise KernelError(
+            f"cgroup {cgroup} has a program attached that allows no other at {attach_type.name.lower()}: "
+            "'bpftool cgroup tree' names it; attach that one with the multi flag, or enrol another cgroup"
+        ) from None
+    finally:
+        os.close(cgroup_fd)
+    try:
+        bpf.pin(link_fd, link)
+    finally:
+        os.close(link_fd)
+
+
+def remove_stale(paths: InstancePaths, build: Build) -> list[Path]:
+    """Remove generations that no link uses any more, once the links have turned; returns what went."""
+    kept = {build.maps_dir, build.programs_dir, paths.links}
+    removed = [path for path in paths.root.iterdir() if path not in kept]
+    for folder in removed:
+        for path in folder.iterdir():
+            path.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            folder.rmdir()
+    return removed
