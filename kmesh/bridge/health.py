@@ -1,0 +1,68 @@
+"""What is wrong with a bridge, in sentences an operator can act on. Pure: a StatusView in, sentences out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kmesh.bridge.view import LimitationView, SnapshotView, StatusView, StreamState, XdsView
+from kmesh.model.limitation import Effect
+
+__all__ = ["find_problems"]
+
+
+def find_problems(status: StatusView) -> tuple[str, ...]:
+    """The most serious first; empty when all is well.
+
+    Serious is what harms connections now, then what will once the configuration changes again.
+    """
+    return (
+        *_unattached(status),
+        *_unapplied(status),
+        *_refused(status.limitations),
+        *_rejected(status.xds),
+        *_waiting(status.snapshot),
+        *_disconnected(status.xds),
+    )
+
+
+def _unattached(status: StatusView) -> Iterator[str]:
+    if not status.programs:
+        yield "no program is loaded, connections go where the application sends them"
+    for program in status.programs:
+        missing = [path for path in status.cgroups if path not in program.cgroups]
+        if missing:
+            yield f"{program.name} is not attached to {', '.join(missing)}"
+
+
+def _unapplied(status: StatusView) -> Iterator[str]:
+    if status.apply.error:
+        yield f"the newest configuration is not applied: {status.apply.error}"
+
+
+def _refused(limitations: tuple[LimitationView, ...]) -> Iterator[str]:
+    resources = {name for item in limitations if item.effect is Effect.REFUSED for name in item.resources}
+    if resources:
+        yield f"connections of {_count(len(resources), 'resource')} are refused as not supported"
+
+
+def _rejected(xds: XdsView) -> Iterator[str]:
+    rejected = [item.name for item in xds.types if item.is_rejected]
+    if rejected:
+        yield f"the latest {', '.join(rejected)} of the control plane is rejected"
+
+
+def _waiting(snapshot: SnapshotView) -> Iterator[str]:
+    if snapshot.waiting:
+        verb = "waits" if len(snapshot.waiting) == 1 else "wait"
+        yield f"{_count(len(snapshot.waiting), 'resource')} {verb} for others that have not arrived"
+
+
+def _disconnected(xds: XdsView) -> Iterator[str]:
+    if xds.state is not StreamState.CONNECTED:
+        yield f"no control plane at {xds.server}"
+    if xds.serves_last_good:
+        yield "serving the last good snapshot from disk"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,235 @@
+"""What the admin API may see of a running bridge: plain frozen values, and the protocol that gives them.
+
+No I/O, no gRPC; knows nothing of who computes the values. Field names are those of api/kmesh/admin/v1/admin.proto,
+which kmesh.bridge.admin relies on. Times are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from kmesh.maps.image import MapImage, Record
+from kmesh.model.limitation import Effect
+from kmesh.model.snapshot import Snapshot
+
+__all__ = [
+    "AcceptedResource",
+    "ApplyView",
+    "BridgeView",
+    "LimitationView",
+    "MapView",
+    "OutcomeView",
+    "PrintedUnit",
+    "ProgramView",
+    "ResourceTypeView",
+    "SnapshotView",
+    "StatusView",
+    "StreamState",
+    "VersionView",
+    "WaitingView",
+    "XdsView",
+]
+
+
+class StreamState(Enum):
+    """Of the ADS stream."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    """The control plane has answered on it."""
+    BACKING_OFF = "backing off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionView:
+    kmesh: str
+    python: str
+    kernel: str
+    """Release of the running kernel."""
+    instance: str
+    pid: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceTypeView:
+    """One xDS type on the stream."""
+
+    name: str
+    """Short: "LDS", "RDS", "CDS", "EDS"."""
+    version: str
+    """The last accepted one."""
+    nonce: str
+    resources: int
+    """Accepted and held."""
+    last_nack: str = ""
+    """Text of the last NACK, kept after it was made good; "" when there was none."""
+    last_nack_at: datetime | None = None
+    is_rejected: bool = False
+    """The latest response was the one rejected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XdsView:
+    """The ADS stream."""
+
+    server: str
+    variant: str
+    """Either "sotw" or "delta"."""
+    state: StreamState
+    connected_at: datetime | None = None
+    """None unless CONNECTED."""
+    attempts: int = 0
+    """Since the last stream that answered; 0 once one does."""
+    next_attempt_at: datetime | None = None
+    """None unless BACKING_OFF."""
+    last_error: str = ""
+    """Kept after a reconnect; "" when no stream was ever lost."""
+    last_error_at: datetime | None = None
+    serves_last_good: bool = False
+    """What is served was read from disk, and no control plane has confirmed it since this bridge started."""
+    types: tuple[ResourceTypeView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingView:
+    """A resource held back by warming, and what it waits for."""
+
+    resource: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotView:
+    """How much is served now."""
+
+    listeners: int
+    route_configs: int
+    clusters: int
+    endpoints: int
+    waiting: tuple[WaitingView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyView:
+    """The last time configuration went to the kernel."""
+
+    image_digest: str = ""
+    """Of the image that the kernel holds; "" before the first."""
+    at: datetime | None = None
+    operations: int = 0
+    """Map elements written and deleted."""
+    duration_s: float = 0.0
+    error: str = ""
+    """Why the newest configuration is not the one served; "" when it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramView:
+    name: str
+    id: int
+    tag: str
+    """Hex."""
+    cgroups: tuple[str, ...]
+    """Paths it is attached to."""
+    verified_instructions: int
+    loaded_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapView:
+    name: str
+    used: int
+    max_entries: int
+    bytes: int
+    """Memory that the kernel charges for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeView:
+    """How many connects and datagrams ended for one reason since the programs were first loaded."""
+
+    reason: str
+    """Name of a kmesh.records.constants.Reason, in lower case."""
+    is_refusal: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitationView:
+    """One feature that is asked for and not done, and every resource that asks for it."""
+
+    feature: str
+    effect: Effect
+    consequence: str
+    """The effect in words, without capital or full stop."""
+    resources: tuple[str, ...]
+    """As "listener NAME" or "cluster NAME", once each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusView:
+    bridge: VersionView
+    cgroups: tuple[str, ...]
+    """Paths of the enrolled cgroups."""
+    xds: XdsView
+    snapshot: SnapshotView
+    apply: ApplyView
+    programs: tuple[ProgramView, ...]
+    maps: tuple[MapView, ...]
+    outcomes: tuple[OutcomeView, ...]
+    limitations: tuple[LimitationView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedResource:
+    """One resource as the control plane sent it. `type_name` is the short one ("LDS")."""
+
+    type_name: str
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedUnit:
+    """One unit of the compiler's intermediate form, in its own text. `kind` is "listener" or "cluster"."""
+
+    kind: str
+    name: str
+    text: str
+
+
+class BridgeView(Protocol):
+    """A running bridge, as the admin API asks it.
+
+    Each method is called in the event loop and returns at once. The iterables are consumed later, in a worker
+    thread and piece by piece, so they may only read what no longer changes, or the kernel.
+    """
+
+    def version(self) -> VersionView: ...
+
+    def status(self) -> StatusView: ...
+
+    def accepted(self) -> Iterable[AcceptedResource]:
+        """The accepted resources of every type."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """What is served now."""
+        ...
+
+    def ir(self) -> Iterable[PrintedUnit]: ...
+
+    def image(self) -> MapImage:
+        """What the kernel should hold."""
+        ...
+
+    def kernel_records(self) -> Iterable[Record]:
+        """What the kernel does hold, read from the maps. Raises: MapError, while it is consumed."""
+        ...
