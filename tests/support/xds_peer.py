@@ -95,9 +95,12 @@ class Peer:
         bodies = [build_any(kind, name, value) for name, value in (resources or {}).items()]
         wrappers = list(wrapped)
         if self.is_delta:
-            named = zip(resources or {}, bodies, strict=True)
-            wrappers = [discovery_pb2.Resource(name=n, version=version, resource=body) for n, body in named] + wrappers
-            wrappers += [discovery_pb2.Resource(version=version, resource=body) for body in raw]
+            named = [
+                discovery_pb2.Resource(name=name, version=version, resource=body)
+                for name, body in zip(resources or {}, bodies, strict=True)
+            ]
+            unnamed = [discovery_pb2.Resource(version=version, resource=body) for body in raw]
+            wrappers = named + unnamed + wrappers
         else:
             bodies += raw
         return self.push_response(self.build_response(kind, version, bodies, wrappers, removed))
