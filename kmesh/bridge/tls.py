@@ -7,9 +7,8 @@ from pathlib import Path
 
 from kmesh.bridge.settings import Settings
 from kmesh.errors import ConfigError
-from kmesh.model.address import HostAddress
 
-__all__ = ["build_ssl_context", "expected_server_name"]
+__all__ = ["build_ssl_context"]
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -61,13 +60,3 @@ def _check_readable(option: str, path: Path) -> None:
         path.open("rb").close()
     except OSError as e:
         raise ConfigError(f"cannot read {option} {path} ({e.strerror}): correct the path or its mode") from None
-
-
-def expected_server_name(settings: Settings) -> str | None:
-    """The name that the server's certificate must have, and that SNI carries; None without --tls."""
-    if not settings.tls:
-        return None
-    if settings.tls_server_name:
-        return settings.tls_server_name
-    assert isinstance(settings.xds_server, HostAddress), "a Unix socket has a --tls-server-name: settings check it"
-    return settings.xds_server.host

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kmesh.bridge.settings import Settings, load_settings
-from kmesh.bridge.tls import build_ssl_context, expected_server_name
+from kmesh.bridge.tls import build_ssl_context
 from kmesh.errors import ConfigError
 
 
@@ -69,7 +69,6 @@ async def handshake(client: ssl.SSLContext, name: str, pki: Path) -> tuple[str |
 
 def test_no_tls(tmp_path: Path) -> None:
     assert build_ssl_context(settings(tmp_path)) is None
-    assert expected_server_name(settings(tmp_path)) is None
 
 
 def test_handshake(pki: Path, tmp_path: Path) -> None:
@@ -98,11 +97,6 @@ def test_an_untrusted_server_is_refused(ca: tuple[str, ...], name: str, pki: Pat
     assert context
     with pytest.raises(ssl.SSLCertVerificationError):
         asyncio.run(handshake(context, name, pki))
-
-
-def test_server_name(tmp_path: Path) -> None:
-    assert expected_server_name(settings(tmp_path, "--tls")) == "istiod.test"
-    assert expected_server_name(settings(tmp_path, "--tls-server-name", "other.test")) == "other.test"
 
 
 @pytest.mark.parametrize(
