@@ -1,0 +1,84 @@
+"""Which filter chains a connection can get, going by its destination.
+
+    10.0.0.1:443 chains a (server_names x.example) b (any); default d
+ -> 10.0.0.1:443 one of a, b, undecided: server_names
+
+Envoy matches one criterion after another and never goes back (source/common/listener_manager/
+filter_chain_manager_impl.cc): destination port, then destination address, longest prefix first, then those that only
+the connection's source or first bytes tell. The first two are settled here. Where the rest leaves a gap, that no
+chain or only the default one is selected is an outcome too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from kmesh.compiler.claims import specificity
+from kmesh.compiler.ir import Chains, Choice, Filtered, Frontend, OneOf, Outcome, Program, Refuse
+from kmesh.model.listener import FilterChain, FilterChainMatch, SourceType
+from kmesh.records.constants import Reason
+
+__all__ = ["select_chains"]
+
+_Values = tuple[object, ...]
+
+_LATER: tuple[tuple[str, Callable[[FilterChainMatch], _Values]], ...] = (
+    ("server_names", lambda match: match.server_names),
+    ("transport_protocol", lambda match: (match.transport_protocol,) if match.transport_protocol else ()),
+    ("application_protocols", lambda match: match.application_protocols),
+    ("direct_source_prefix_ranges", lambda match: match.direct_source_prefix_ranges),
+    ("source_type", lambda match: (match.source_type,) if match.source_type is not SourceType.ANY else ()),
+    ("source_prefix_ranges", lambda match: match.source_prefix_ranges),
+    ("source_ports", lambda match: match.source_ports),
+)
+"""Criteria that connect() does not know, in Envoy's order; no values means any."""
+
+
+def select_chains(program: Program) -> Program:
+    return replace(
+        program,
+        listeners=tuple(
+            replace(unit, frontends=tuple(map(_select, unit.frontends))) for unit in program.listeners
+        ),
+    )
+
+
+def _select(frontend: Frontend) -> Frontend:
+    match frontend.choice:
+        case Chains(chains=chains, default=default):
+            return replace(frontend, choice=_possible(_match_destination(chains, frontend), default))
+        case _:
+            return frontend
+
+
+def _match_destination(chains: tuple[FilterChain, ...], frontend: Frontend) -> list[FilterChain]:
+    of_port = [chain for chain in chains if chain.match.destination_port == frontend.port]
+    if not of_port or not frontend.port:
+        of_port = [chain for chain in chains if chain.match.destination_port is None]
+    covering = [(specificity(chain.match, frontend.addr16), chain) for chain in of_port]
+    longest = max((bits for bits, _ in covering if bits is not None), default=None)
+    return [chain for bits, chain in covering if bits is not None and bits == longest]
+
+
+def _possible(chains: list[FilterChain], default: FilterChain | None) -> Choice:
+    outcomes = [Outcome(chain.name or f"number {index}", Filtered(chain)) for index, chain in enumerate(chains)]
+    if not _is_exhaustive(chains, 0):
+        none = Outcome("none", Refuse(Reason.NO_ROUTE))
+        outcomes.append(Outcome("default", Filtered(default)) if default else none)
+    if len(outcomes) == 1:
+        return outcomes[0].choice
+    undecided = tuple(name for name, values in _LATER if any(values(chain.match) for chain in chains))
+    return OneOf(outcomes=tuple(outcomes), undecided=undecided)
+
+
+def _is_exhaustive(chains: list[FilterChain], level: int) -> bool:
+    """Whether every connection gets one of `chains`, which agree on all criteria before `level`."""
+    if level == len(_LATER) or not chains:
+        return bool(chains)
+    values = _LATER[level][1]
+    groups: dict[object, list[FilterChain]] = {}
+    for chain in chains:
+        for value in values(chain.match) or (None,):
+            groups.setdefault(value, []).append(chain)
+    return None in groups and all(_is_exhaustive(group, level + 1) for group in groups.values())

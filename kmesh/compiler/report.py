@@ -1,0 +1,50 @@
+"""What a user must know of the configuration in force: each feature asked for and not done, by resource."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kmesh.model.limitation import Effect, Limitation
+
+__all__ = ["Report", "has_refused", "report_limitations"]
+
+_CONSEQUENCES = {
+    Effect.REFUSED: "its connections are refused",
+    Effect.UNENFORCED: "its connections are routed as configured, without this",
+    Effect.APPROXIMATED: "its connections reach endpoints that the configuration allows, chosen by a simpler rule",
+    Effect.INACTIVE: "it captures no connection here",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    kind: str
+    """Of the resource: "listener", "route configuration" or "cluster"."""
+    name: str
+    feature: str
+    path: str
+    """Proto path inside the resource; "" for the whole."""
+    effect: Effect
+    consequence: str
+    """One sentence for a person, without capital or full stop."""
+
+
+def report_limitations(kind: str, name: str, limitations: Iterable[Limitation]) -> tuple[Report, ...]:
+    """The limitations that decoding found in one resource."""
+    return tuple(
+        Report(
+            kind=kind,
+            name=name,
+            feature=limitation.feature,
+            path=limitation.path,
+            effect=limitation.effect,
+            consequence=_CONSEQUENCES[limitation.effect],
+        )
+        for limitation in limitations
+    )
+
+
+def has_refused(limitations: Iterable[Limitation]) -> bool:
+    """Whether one of them forbids routing the connection at all."""
+    return any(limitation.effect is Effect.REFUSED for limitation in limitations)
