@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv6Address
-from socket import AF_INET6, inet_ntop
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 __all__ = ["V4_MAPPED", "WILDCARD_V4", "WILDCARD_V6", "HostAddress", "Protocol", "SocketAddress"]
 
@@ -52,17 +51,14 @@ class SocketAddress:
         """From text. Raises ValueError when `ip` is not an IPv4 or IPv6 address or `port` is out of range."""
         if not 0 <= port <= 0xFFFF:
             raise ValueError(f"port {port} is not in 0..65535")
-        if ":" in ip:
-            if "%" in ip:
-                raise ValueError(f"{ip!r} has a zone, which only its own host can read")
-            return cls(IPv6Address(ip).packed, port)
-        parts = ip.split(".")
-        if len(parts) != 4 or not all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts):
-            raise ValueError(f"{ip!r} is not an IP address")
         try:
-            return cls(V4_MAPPED + bytes(map(int, parts)), port)
-        except ValueError:
+            if ":" not in ip:
+                return cls(V4_MAPPED + inet_pton(AF_INET, ip), port)
+            if "%" not in ip:
+                return cls(inet_pton(AF_INET6, ip), port)
+        except (OSError, ValueError):
             raise ValueError(f"{ip!r} is not an IP address") from None
+        raise ValueError(f"{ip!r} has a zone, which only its own host can read")
 
 
 @dataclass(frozen=True, slots=True)

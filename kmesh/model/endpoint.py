@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from kmesh.model.address import HostAddress, SocketAddress
+from kmesh.model.limitation import Limitation
 
 __all__ = ["ClusterLoadAssignment", "DropOverload", "Endpoint", "Health", "Locality", "LocalityEndpoints"]
 
@@ -75,3 +76,5 @@ class ClusterLoadAssignment:
     weighted_priority_health: bool = False
     """Health shares count endpoint weights instead of endpoints."""
     drops: tuple[DropOverload, ...] = ()
+    limitations: tuple[Limitation, ...] = ()
+    """Of an EDS resource. Of inline endpoints they are among their cluster's."""
