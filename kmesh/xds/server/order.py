@@ -1,10 +1,10 @@
 """Whose turn it is on one ADS stream: make before break.
 
 No I/O, no clock. New clusters and their endpoints go first, then the listeners and routes that use them, and only
-when the client has taken those do clusters and endpoints go that nothing uses any more. "Taken" means acknowledged:
-Envoy acknowledges clusters once they are warm. Its endpoints must therefore not wait for that acknowledgement.
-Nothing waits longer than PATIENCE_S, so a client that never answers, or endpoints that never stop changing, delay
-the order but cannot stop it.
+when the client has acknowledged those do clusters and endpoints go that nothing uses any more. Endpoints do not wait
+for the acknowledgement of their clusters: Envoy sends that when the clusters are warm, for which it needs the
+endpoints. Nothing waits longer than PATIENCE_S, so a client that never answers, or endpoints that never stop
+changing, delay the order but do not stop it.
 
 Source: xDS protocol, "Eventual consistency considerations" and "Resource warming".
 """
@@ -57,16 +57,22 @@ class Turns:
     def choose(self, subscriptions: Mapping[str, Subscription], catalog: Catalog, now: float) -> Turn | None:
         """Who sends next; None when nobody may before the client's next request, the next catalog, or `deadline`."""
         view = _View(subscriptions, catalog, now)
-        free = [t for t in subscriptions if t not in _MAKE + _SWITCH]
-        may_switch = self._until_made.is_over(view.is_quiet(_MAKE), now)
-        may_break = self._until_switched.is_over(view.is_quiet(_MAKE + _SWITCH) and view.is_accepted(_SWITCH), now)
-        for type_urls, is_break in ((free, True), (_SWITCH if may_switch else (), True), (_MAKE, False)):
-            for type_url in type_urls:
-                if view.has_news(type_url) or (is_break and view.has_leavers(type_url)):
-                    return Turn(type_url, is_break)
-        for type_url in _MAKE if may_break else ():
-            if view.has_leavers(type_url):
-                return Turn(type_url, True)
+        free = [t for t in subscriptions if t not in _MAKE + _SWITCH and (view.has_news(t) or view.has_leavers(t))]
+        make = [t for t in _MAKE if view.has_news(t)]
+        switch = [t for t in _SWITCH if view.has_news(t) or view.has_leavers(t)]
+        leave = [t for t in _MAKE if view.has_leavers(t)]
+        is_made = not make and not view.is_waiting(_MAKE)
+        is_switched = is_made and not switch and not view.is_waiting(_SWITCH) and not view.is_refused(_SWITCH)
+        may_switch = self._until_made.is_over(is_made or not switch, now)
+        may_leave = self._until_switched.is_over(is_switched or not leave, now)
+        for type_urls, may_go, is_break in (
+            (free, True, True),
+            (switch, may_switch, True),  # before `make`: it has work left here only when patience ended
+            (make, True, False),
+            (leave, may_leave, True),
+        ):
+            if type_urls and may_go:
+                return Turn(type_urls[0], is_break)
         return None
 
     def deadline(self, subscriptions: Mapping[str, Subscription], now: float) -> float | None:
@@ -112,11 +118,13 @@ class _View:
         s = self.subscriptions.get(type_url)
         return s is not None and not s.delivery.is_awaited(self.now) and s.has_leavers(self.catalog[type_url])
 
-    def is_quiet(self, type_urls: Iterable[str]) -> bool:
-        """Nothing to send but removals, and no answer outstanding."""
-        found = [self.subscriptions[t] for t in type_urls if t in self.subscriptions]
-        return not any(s.delivery.is_awaited(self.now) for s in found) and not any(map(self.has_news, type_urls))
+    def is_waiting(self, type_urls: Iterable[str]) -> bool:
+        """The client has still to answer a response of one of these types."""
+        return any(s.delivery.is_awaited(self.now) for s in self._find(type_urls))
 
-    def is_accepted(self, type_urls: Iterable[str]) -> bool:
-        found = [self.subscriptions[t] for t in type_urls if t in self.subscriptions]
-        return not any(s.delivery.answer is Answer.NACK for s in found)
+    def is_refused(self, type_urls: Iterable[str]) -> bool:
+        """The client's last word on one of these types was a NACK."""
+        return any(s.delivery.answer is Answer.NACK for s in self._find(type_urls))
+
+    def _find(self, type_urls: Iterable[str]) -> list[Subscription]:
+        return [self.subscriptions[t] for t in type_urls if t in self.subscriptions]
