@@ -25,6 +25,7 @@ from kmesh.bridge.health import find_problems
 from kmesh.bridge.unix_socket import listening_at
 from kmesh.errors import ConfigError, KmeshError
 from kmesh.model.limitation import Effect
+from kmesh.xds.status import AdsStatus, StreamState, TypeStatus
 
 __all__ = ["serve_admin"]
 
@@ -34,19 +35,19 @@ _CHUNK_CHARACTERS = 1 << 16
 _CLOSE_TIMEOUT_S = 2.0
 
 _MESSAGES: dict[type, type[betterproto2.Message]] = {
+    AdsStatus: pb.Xds,
+    TypeStatus: pb.ResourceType,
     views.ApplyView: pb.Apply,
     views.LimitationView: pb.Limitation,
     views.MapView: pb.Map,
     views.OutcomeView: pb.Outcome,
     views.ProgramView: pb.Program,
-    views.ResourceTypeView: pb.ResourceType,
     views.SnapshotView: pb.Snapshot,
     views.StatusView: pb.Status,
     views.VersionView: pb.Version,
     views.WaitingView: pb.Waiting,
-    views.XdsView: pb.Xds,
 }
-_ENUMS: dict[type, type[betterproto2.Enum]] = {views.StreamState: pb.StreamState, Effect: pb.Effect}
+_ENUMS: dict[type, type[betterproto2.Enum]] = {StreamState: pb.StreamState, Effect: pb.Effect}
 _KINDS = {pb.DumpKind[kind.name]: kind for kind in DumpKind}
 _FORMATS = {pb.DumpFormat[form.name]: form for form in DumpFormat}
 
@@ -92,7 +93,8 @@ class _Admin(pb.AdminBase):
 
     def _status(self) -> pb.Status:
         status = self._view.status()
-        answer: pb.Status = _to_message(status, problems=list(find_problems(status)))
+        problems = list(find_problems(status))
+        answer: pb.Status = _to_message(status, problems=problems, xds=_to_xds(status.xds))
         return answer
 
     def _dump(self, asked: pb.DumpRequest) -> Iterator[str]:
@@ -112,10 +114,18 @@ def _answer(ask: Callable[[], T]) -> T:
         raise GRPCError(Code.INTERNAL, str(error)) from error
 
 
-def _to_message(view: Any, **more: object) -> Any:
-    """The message of a view, field by field: their names are the same. `more` are fields the view lacks."""
-    plain = {field.name: _to_value(getattr(view, field.name)) for field in fields(view)}
-    return _MESSAGES[type(view)](**plain, **more)
+def _to_xds(xds: AdsStatus) -> Any:
+    types = [
+        _to_message(item, rejected=[pb.Rejected(name=name, reason=reason) for name, reason in item.rejected])
+        for item in xds.types
+    ]
+    return _to_message(xds, types=types)
+
+
+def _to_message(view: Any, **ready: object) -> Any:
+    """The message of a view, field by field: their names are the same. Fields in `ready` need no translation."""
+    names = {field.name for field in fields(view)} - ready.keys()
+    return _MESSAGES[type(view)](**{name: _to_value(getattr(view, name)) for name in names}, **ready)
 
 
 def _to_value(value: Any) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmesh.bridge.view import LimitationView, SnapshotView, StatusView, StreamState, XdsView
+from kmesh.bridge.view import LimitationView, SnapshotView, StatusView
 from kmesh.model.limitation import Effect
+from kmesh.xds.status import AdsStatus, StreamState
 
 __all__ = ["find_problems"]
 
@@ -21,7 +22,7 @@ def find_problems(status: StatusView) -> tuple[str, ...]:
         *_refused(status.limitations),
         *_rejected(status.xds),
         *_waiting(status.snapshot),
-        *_disconnected(status.xds),
+        *_disconnected(status),
     )
 
 
@@ -45,10 +46,12 @@ def _refused(limitations: tuple[LimitationView, ...]) -> Iterator[str]:
         yield f"connections of {_count(len(resources), 'resource')} are refused as not supported"
 
 
-def _rejected(xds: XdsView) -> Iterator[str]:
-    rejected = [item.name for item in xds.types if item.is_rejected]
-    if rejected:
-        yield f"the latest {', '.join(rejected)} of the control plane is rejected"
+def _rejected(xds: AdsStatus) -> Iterator[str]:
+    for item in xds.types:
+        if item.rejected:
+            yield f"{_count(len(item.rejected), 'resource')} of {item.name} rejected, the last good version stays"
+        elif item.is_rejected:
+            yield f"the latest {item.name} response is rejected"
 
 
 def _waiting(snapshot: SnapshotView) -> Iterator[str]:
@@ -57,10 +60,10 @@ def _waiting(snapshot: SnapshotView) -> Iterator[str]:
         yield f"{_count(len(snapshot.waiting), 'resource')} {verb} for others that have not arrived"
 
 
-def _disconnected(xds: XdsView) -> Iterator[str]:
-    if xds.state is not StreamState.CONNECTED:
-        yield f"no control plane at {xds.server}"
-    if xds.serves_last_good:
+def _disconnected(status: StatusView) -> Iterator[str]:
+    if status.xds.state is not StreamState.CONNECTED:
+        yield f"no control plane at {status.xds.server}"
+    if status.serves_last_good:
         yield "serving the last good snapshot from disk"
 
 

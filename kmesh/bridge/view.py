@@ -1,7 +1,7 @@
 """What the admin API may see of a running bridge: plain frozen values, and the protocol that gives them.
 
 No I/O, no gRPC; knows nothing of who computes the values. Field names are those of api/kmesh/admin/v1/admin.proto,
-which kmesh.bridge.admin relies on. Times are aware datetimes in UTC.
+which kmesh.bridge.admin relies on. Times are in UTC.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Protocol
 
 from kmesh.maps.image import MapImage, Record
 from kmesh.model.limitation import Effect
 from kmesh.model.snapshot import Snapshot
+from kmesh.xds.status import AdsStatus
 
 __all__ = [
     "AcceptedResource",
@@ -25,23 +25,11 @@ __all__ = [
     "OutcomeView",
     "PrintedUnit",
     "ProgramView",
-    "ResourceTypeView",
     "SnapshotView",
     "StatusView",
-    "StreamState",
     "VersionView",
     "WaitingView",
-    "XdsView",
 ]
-
-
-class StreamState(Enum):
-    """Of the ADS stream."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    """The control plane has answered on it."""
-    BACKING_OFF = "backing off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,46 +41,6 @@ class VersionView:
     instance: str
     pid: int
     started_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceTypeView:
-    """One xDS type on the stream."""
-
-    name: str
-    """Short: "LDS", "RDS", "CDS", "EDS"."""
-    version: str
-    """The last accepted one."""
-    nonce: str
-    resources: int
-    """Accepted and held."""
-    last_nack: str = ""
-    """Text of the last NACK, kept after it was made good; "" when there was none."""
-    last_nack_at: datetime | None = None
-    is_rejected: bool = False
-    """The latest response was the one rejected."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XdsView:
-    """The ADS stream."""
-
-    server: str
-    variant: str
-    """Either "sotw" or "delta"."""
-    state: StreamState
-    connected_at: datetime | None = None
-    """None unless CONNECTED."""
-    attempts: int = 0
-    """Since the last stream that answered; 0 once one does."""
-    next_attempt_at: datetime | None = None
-    """None unless BACKING_OFF."""
-    last_error: str = ""
-    """Kept after a reconnect; "" when no stream was ever lost."""
-    last_error_at: datetime | None = None
-    serves_last_good: bool = False
-    """What is served was read from disk, and no control plane has confirmed it since this bridge started."""
-    types: tuple[ResourceTypeView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +124,9 @@ class StatusView:
     bridge: VersionView
     cgroups: tuple[str, ...]
     """Paths of the enrolled cgroups."""
-    xds: XdsView
+    xds: AdsStatus
+    serves_last_good: bool
+    """What is served was read from disk, and no control plane has confirmed it since this bridge started."""
     snapshot: SnapshotView
     apply: ApplyView
     programs: tuple[ProgramView, ...]

@@ -68,7 +68,7 @@ def _stream(xds: pb.Xds, now: datetime) -> Iterator[str]:
 def _stream_state(xds: pb.Xds, now: datetime) -> str:
     match xds.state:
         case pb.StreamState.CONNECTED:
-            return f"connected {format_age(xds.connected_at, now)}"
+            return f"connected {format_age(xds.connected_since, now)}"
         case pb.StreamState.BACKING_OFF if xds.next_attempt_at:
             wait = format_duration((xds.next_attempt_at - now).total_seconds())
             return f"not connected after {_count(xds.attempts, 'attempt')}, next in {wait}"
@@ -83,13 +83,17 @@ def _types(xds: pb.Xds, now: datetime, paint: Paint) -> Iterator[str]:
     for item in xds.types:
         nack = format_age(item.last_nack_at, now) if item.last_nack else "none"
         version, nonce = clip(item.version or "-", _VERSION_WIDTH), clip(item.nonce or "-", _NONCE_WIDTH)
-        rows.append((item.name, f"{item.resources:,}", version, nonce, nack + ", stands" * item.is_rejected))
+        rows.append((item.name, f"{item.resources:,}", version, nonce, nack + ", stands" * _is_rejected(item)))
     heading, *lines = format_table(rows, "<><<<")
     yield paint.heading(heading)
     for item, line in zip(xds.types, lines, strict=True):
-        yield paint.bad(line) if item.is_rejected else line
+        yield paint.bad(line) if _is_rejected(item) else line
         if item.last_nack:
             yield from wrap_field("", clip(item.last_nack, _NACK_WIDTH), 6)
+
+
+def _is_rejected(item: pb.ResourceType) -> bool:
+    return item.is_rejected or bool(item.rejected)
 
 
 def _snapshot(snapshot: pb.Snapshot) -> Iterator[str]:

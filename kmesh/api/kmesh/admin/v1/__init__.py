@@ -18,6 +18,7 @@ __all__ = (
     "Map",
     "Outcome",
     "Program",
+    "Rejected",
     "ResourceType",
     "Snapshot",
     "Status",
@@ -365,6 +366,16 @@ default_message_pool.register_message("kmesh.admin.v1", "Program", Program)
 
 
 @dataclass(eq=False, repr=False)
+class Rejected(betterproto2.Message):
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Rejected", Rejected)
+
+
+@dataclass(eq=False, repr=False)
 class ResourceType(betterproto2.Message):
     """
     One xDS type on the stream.
@@ -375,30 +386,50 @@ class ResourceType(betterproto2.Message):
     "LDS", "RDS", "CDS", "EDS".
     """
 
-    version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    type_url: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    version: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     The last accepted one.
     """
 
-    nonce: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    nonce: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Of the last response on this stream.
+    """
 
-    resources: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    resources: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
     """
     Accepted and held.
     """
 
-    last_nack: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    subscribed: "int | None" = betterproto2.field(6, betterproto2.TYPE_UINT32, optional=True)
+    """
+    Names asked for; absent for the wildcard.
+    """
+
+    responses: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+    """
+    Received since the bridge started.
+    """
+
+    is_rejected: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    The latest response was rejected.
+    """
+
+    last_nack: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
     Text of the last NACK, kept after it was made good; empty when there was none.
     """
 
     last_nack_at: "datetime.datetime | None" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+        10, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
 
-    is_rejected: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    rejected: "list[Rejected]" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The latest response was the one rejected.
+    Resources whose latest version was refused.
     """
 
 
@@ -441,20 +472,25 @@ class Status(betterproto2.Message):
 
     xds: "Xds | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
-    snapshot: "Snapshot | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    serves_last_good: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    What is served was read from disk, and no control plane has confirmed it since this bridge started.
+    """
 
-    apply: "Apply | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    snapshot: "Snapshot | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
-    programs: "list[Program]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
+    apply: "Apply | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
 
-    maps: "list[Map]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    programs: "list[Program]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    outcomes: "list[Outcome]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    maps: "list[Map]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    outcomes: "list[Outcome]" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Only reasons that were counted at least once.
     """
 
-    limitations: "list[Limitation]" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, repeated=True)
+    limitations: "list[Limitation]" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("kmesh.admin.v1", "Status", Status)
@@ -519,40 +555,35 @@ class Xds(betterproto2.Message):
 
     state: "StreamState" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: StreamState(0))
 
-    connected_at: "datetime.datetime | None" = betterproto2.field(
+    connected_since: "datetime.datetime | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     Absent unless connected.
     """
 
-    attempts: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    last_error: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    Attempts since the last stream that answered.
+    Why the last stream ended or did not open; kept after a reconnect, empty when none ever failed.
+    """
+
+    last_error_at: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+
+    attempts: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Streams opened or tried since the last good response.
     """
 
     next_attempt_at: "datetime.datetime | None" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+        8, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     Absent unless backing off.
     """
 
-    last_error: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
-    """
-    Empty when no stream was ever lost; kept after a reconnect.
-    """
-
-    last_error_at: "datetime.datetime | None" = betterproto2.field(
-        8, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
-    )
-
-    serves_last_good: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
-    """
-    What is served was read from disk; no control plane has confirmed it since this bridge started.
-    """
-
-    types: "list[ResourceType]" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, repeated=True)
+    types: "list[ResourceType]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("kmesh.admin.v1", "Xds", Xds)
