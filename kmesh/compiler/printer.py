@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
+from kmesh.compiler.claims import is_v4_prefix
 from kmesh.compiler.ir import (
     Chains,
     Choice,
@@ -147,13 +148,17 @@ def _print_network(chain: FilterChain) -> str:
 def _print_match(chain: FilterChain) -> str:
     match = chain.match
     parts = [f"port {match.destination_port}"] if match.destination_port is not None else []
-    parts += [f"{SocketAddress(prefix, 0).ip}/{bits} of 128" for prefix, bits in match.prefix_ranges]
+    parts += [_print_prefix(prefix, bits) for prefix, bits in match.prefix_ranges]
     parts += match.server_names
     parts += [match.transport_protocol] if match.transport_protocol else []
     parts += match.application_protocols
     has_sources = match.direct_source_prefix_ranges or match.source_prefix_ranges or match.source_ports
     parts += ["by source"] if has_sources else []
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _print_prefix(prefix: bytes, bits: int) -> str:
+    return f"{SocketAddress(prefix, 0).ip}/{bits - 96 if is_v4_prefix(prefix, bits) else bits}"
 
 
 def _locality_lines(localities: tuple[LocalityEndpoints, ...], depth: int) -> _Lines:
