@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from envoy.service.discovery.v3 import discovery_pb2
-from grpclib.client import Channel, Stream
+from grpclib.client import Channel, Handler, Stream
 from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
+from h2.config import H2Configuration
+from h2.events import RemoteSettingsChanged
 
 from kmesh.errors import StreamLost
 from kmesh.xds.config import AdsConfig, Variant
@@ -65,6 +67,7 @@ async def open_stream(
         async with call:
             await call.send_request()
             yield AdsStream(channel, call, config.send_timeout_s)
+            await call.cancel()
     except GRPCError as error:
         raise StreamLost(f"{error.status.name}: {error.message or 'no message'}") from error
     except StreamTerminatedError as error:
@@ -126,6 +129,28 @@ class AdsStream:
             raise StreamLost(f"the server closed the stream without a status: {_describe(error)}") from error
 
 
+class _Protocol(H2Protocol):
+    """Tells when the server has sent its SETTINGS, or the connection is gone."""
+
+    def __init__(self, handler: Handler, config: Configuration, h2_config: H2Configuration) -> None:
+        super().__init__(handler, config, h2_config)
+        self.answered = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        apply_settings: Any = self.processor.processors[RemoteSettingsChanged]
+
+        def receive_settings(event: RemoteSettingsChanged) -> None:
+            apply_settings(event)
+            self.answered.set()
+
+        self.processor.processors[RemoteSettingsChanged] = receive_settings
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.answered.set()
+
+
 class _Channel(Channel):
     """A grpclib channel whose sockets are our own."""
 
@@ -152,31 +177,47 @@ class _Channel(Channel):
         self._resolve = resolve
         self._prepare_socket = prepare_socket
 
+    def _protocol_factory(self) -> _Protocol:
+        """Replaces grpclib's."""
+        return _Protocol(Handler(), self._config, self._h2_config)
+
     async def _create_connection(self) -> H2Protocol:
         """Replaces grpclib's. Raises: OSError."""
         server = self._settings.server
         if isinstance(server, Path):
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                return await self._connect_unix(server)
+            return await self._await_server(self._connect_unix(server))
         errors = []
         for ip in await self._find_addresses(server.host):
             try:
-                async with asyncio.timeout(self._settings.connect_timeout_s):
-                    return await self._connect_tcp(ip, server.port)
+                return await self._await_server(self._connect_tcp(ip, server.port))
             except OSError as error:
                 errors.append(f"{ip}: {_describe(error)}")
         raise OSError("; ".join(errors) or f"{server.host} has no address")
 
+    async def _await_server(self, connecting: Coroutine[Any, Any, _Protocol]) -> H2Protocol:
+        """A connection counts once the server has sent its SETTINGS, as HTTP/2 servers do unasked (RFC 9113, 3.4):
+        what only accepts connections is no better than what refuses them."""
+        async with asyncio.timeout(self._settings.connect_timeout_s):
+            protocol = await connecting
+            try:
+                await protocol.answered.wait()
+                if protocol.connection.is_closing():
+                    raise OSError("the server closed the connection at once")
+            except BaseException:
+                protocol.processor.close()
+                raise
+        return protocol
+
     async def _find_addresses(self, host: str) -> Sequence[str]:
         return [host] if _parse_ip(host) else await self._resolve(host)
 
-    async def _connect_unix(self, path: Path) -> H2Protocol:
+    async def _connect_unix(self, path: Path) -> _Protocol:
         _, protocol = await asyncio.get_running_loop().create_unix_connection(
             self._protocol_factory, str(path), ssl=self._settings.tls, server_hostname=self._tls_name
         )
         return protocol
 
-    async def _connect_tcp(self, ip: str, port: int) -> H2Protocol:
+    async def _connect_tcp(self, ip: str, port: int) -> _Protocol:
         if self._settings.token_file and not self._settings.tls and not _is_loopback(ip):
             raise OSError("will not send the token in plaintext: use TLS")
         loop = asyncio.get_running_loop()
