@@ -1,7 +1,7 @@
 """Host names to addresses, as the machine's own configuration says: literals, then the hosts file, then DNS.
 
 Both files are read again when they change. Answers are not cached: how often to ask is the caller's to decide.
-Where Envoy's resolver (c-ares) and this one differ is said at the place.
+Families, failures and missing names mean what they mean in Envoy, whose resolver is c-ares.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Resolver:
     async def lookup(self, host: str, family: DnsFamily) -> Found:
         """The addresses of a host.
 
-        A question that fails beside one that finds addresses is forgiven, as in Envoy. One that fails beside one that
-        finds none is not: Envoy then takes the host to have no addresses, on half an answer.
+        A question that fails beside one that finds addresses is forgiven. One that fails beside one that finds none
+        is not: half an answer does not say that the host has no addresses.
 
         Raises: LookupFailed.
         """
