@@ -27,7 +27,8 @@ __all__ = ["JsonFormatter", "TextFormatter", "configure_logging"]
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CORE = ("time", "level", "event", "logger", "exception")
 _SECRET = re.compile(r"(^|_)(token|password|secret|authorization|private_key)$", re.IGNORECASE)
-_BARE = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BARE = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
 _FIELD_LIMIT = 2000
 """Characters of one field in a line of text: an xDS name may have 64 KiB."""
 
@@ -48,8 +49,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = [f"{key}={_as_word(value)}" for key, value in _fields(record).items()]
-        event = _event(record).replace("\n", "\\n")
-        line = " ".join([_time(record), f"{record.levelname.lower():<7}", event, *fields, f"logger={record.name}"])
+        head = [_time(record), f"{record.levelname.lower():<7}", _escape(_event(record))]
+        line = " ".join([*head, *fields, f"logger={record.name}"])
         if record.exc_info:
             line += "\n" + _indent(self.formatException(record.exc_info))
         return line
@@ -94,7 +95,12 @@ def _as_word(value: object) -> str:
     text = value if isinstance(value, str) else _dump(value) if _is_plain(value) else _safe_str(value)
     if len(text) > _FIELD_LIMIT:
         text = f"{text[:_FIELD_LIMIT]}… ({len(text)} characters)"
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _BARE.fullmatch(text) else _escape(json.dumps(text, ensure_ascii=False))
+
+
+def _escape(text: str) -> str:
+    """`text` with what would end the line or steer a terminal made visible."""
+    return _CONTROL.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
 
 
 def _is_plain(value: object) -> bool:
@@ -137,4 +143,4 @@ def _safe_repr(value: object) -> str:
 
 
 def _indent(text: str) -> str:
-    return "\n".join("    " + line for line in text.splitlines())
+    return "\n".join("    " + _escape(line) for line in text.splitlines())

@@ -166,7 +166,7 @@ def of_family(addresses: tuple[str, ...], family: DnsFamily) -> tuple[str, ...]:
 
 
 class _Reread(Generic[T]):
-    """What a file says, read again when the file changes. A missing file is an empty one."""
+    """What a file says, read again when the file changes. A file that cannot be read is an empty one."""
 
     def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
         self._path = path
@@ -178,10 +178,15 @@ class _Reread(Generic[T]):
         """Raises: what `parse` raises, again at each call until the file changes for the better."""
         stamp = self._read_stamp()
         if stamp != self._stamp:
-            text = self._path.read_text(errors="replace") if stamp else ""
-            self._value = self._parse(text)
+            self._value = self._parse(self._read())
             self._stamp = stamp
         return self._value
+
+    def _read(self) -> str:
+        try:
+            return self._path.read_text(errors="replace")
+        except OSError:
+            return ""
 
     def _read_stamp(self) -> tuple[int, ...] | None:
         try:

@@ -74,7 +74,7 @@ LOOP.append(LOOP)
         pytest.param({"a": "two words"}, 'a="two words"', id="space"),
         pytest.param({"a": ""}, 'a=""', id="empty"),
         pytest.param({"a": 'x\n2026 "fake" line'}, 'a="x\\n2026 \\"fake\\" line"', id="a new line cannot be forged"),
-        pytest.param({"a": "\x1b[31m"}, 'a="\\u001b[31m"', id="no terminal escapes"),
+        pytest.param({"a": "\x1b[31m", "b": "\x9b"}, 'a="\\u001b[31m" b="\\u009b"', id="no terminal escapes"),
         pytest.param({"a": "outbound|80||b"}, "a=outbound|80||b", id="cluster name"),
         pytest.param({"a": [1, "b"]}, 'a="[1, \\"b\\"]"', id="list"),
         pytest.param({"a": Path("/x/y")}, "a=/x/y", id="path"),
@@ -150,11 +150,16 @@ def test_level_governs_own_events_and_others_warn_only() -> None:
     assert [line.split()[1:3] for line in out.getvalue().splitlines()] == [["debug", "shown"], ["warning", "took"]]
 
 
-def test_a_message_whose_arguments_do_not_fit() -> None:
+def test_messages_of_others() -> None:
     out = io.StringIO()
     configure_logging("text", "info", out)
     logger.info("no place", 1)
-    assert "no place (1,)" in out.getvalue()
+    logging.getLogger("other").warning("two\nlines %s", "\x1b[31m")
+    lines = out.getvalue().splitlines()
+    assert [line.split("logger=")[0] for line in lines] == [
+        f"{TIME} info    no place (1,) ",
+        f"{TIME} warning two\\u000alines \\u001b[31m ",
+    ]
 
 
 def test_no_event_uses_a_reserved_field_name() -> None:
