@@ -50,7 +50,7 @@ static __always_inline void km_flow_choose(__u64 cookie, struct km_destination *
 	}
 	km_flow_key(&key, cookie, dst->key.addr16, dst->key.port_be, 0);
 	flow = km_udp_flow.lookup(&key);
-	if (flow && flow->target == way.target) {
+	if (flow && flow->target == choice->target) {
 		choice->backend = flow->backend;
 		choice->reason = km_address(dst, choice);
 		if (choice->reason == KM_R_BALANCED) {
@@ -64,7 +64,7 @@ static __always_inline void km_flow_choose(__u64 cookie, struct km_destination *
 	if (choice->reason != KM_R_BALANCED)
 		return;
 	fresh.backend = choice->backend;
-	fresh.target = way.target;
+	fresh.target = choice->target;
 	km_udp_flow.update(&key, &fresh);
 	km_flow_remember_reply(cookie, dst, choice);
 }

@@ -6,7 +6,6 @@ Versions lie (distributions backport); a refused program does not.
 from __future__ import annotations
 
 import os
-import resource
 import struct
 from dataclasses import dataclass
 
@@ -44,8 +43,6 @@ def probe_features() -> Features:
     """Probe everything. Raises KernelError (not root, no BPF) or FeatureMissing, each with its remedy."""
     if os.geteuid() != 0:
         raise KernelError("kmesh loads programs into the kernel and must run as root: start it with sudo")
-    # Before Linux 5.11 map memory counts against this limit.
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     _require_bpf()
     _require(_RETURN_1, bpf.AttachType.GETPEERNAME4, "cgroup getpeername programs", "5.8")
     _require(_ATOMIC_FETCH, bpf.AttachType.CONNECT4, "atomic fetch-and-add in BPF programs", "5.12")

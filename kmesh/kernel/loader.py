@@ -46,8 +46,9 @@ def _build(job: dict[str, Any]) -> int:
     except Exception as error:  # bcc raises bare Exception
         return _report("compile", str(error))
     # The folder gets its name only when it is complete, so a build that was cut short is never adopted.
+    # (A bpf file system takes no name with a dot.)
     final = Path(job["pin_dir"])
-    partial = final.with_name(final.name + ".partial")
+    partial = final.with_name(final.name + "-partial")
     _remove(partial)
     partial.mkdir(parents=True)
     for name, attach_type in job["programs"].items():

@@ -105,7 +105,7 @@ def _raise_on_failure(done: subprocess.CompletedProcess[str]) -> None:
             f"Python cannot import bcc ({why}): run 'apt-get install python3-bpfcc' and make the virtual environment "
             "from /usr/bin/python3 with --system-site-packages"
         )
-    lines = done.stderr.strip().splitlines() or [why]
+    lines = [line for line in done.stderr.strip().splitlines() if "error" in line.lower()] or [why]
     raise KernelError(f"the loader failed to {failed} ({lines[0]}): run with --log-level debug for its output")
 
 

@@ -40,6 +40,7 @@ class KernelTables:
     """Opens the pinned maps of `maps_dir`, adopting what is in them. `limits` lowers MAX_ENTRIES per map."""
 
     def __init__(self, maps_dir: Path, limits: Mapping[MapName, int] | None = None) -> None:
+        self.maps_dir = maps_dir
         self._limits = {name: MAX_ENTRIES for name in MapName} | dict(limits or {})
         self._outer = {name: bpf.get_object(maps_dir / name.value) for name in MapName}
         self._inner = {name: self._open_inner(name) for name in MapName}
