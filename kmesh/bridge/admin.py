@@ -27,7 +27,7 @@ from kmesh.errors import ConfigError, KmeshError
 from kmesh.model.limitation import Effect
 from kmesh.xds.status import AdsStatus, StreamState, TypeStatus
 
-__all__ = ["serve_admin"]
+__all__ = ["serve_admin", "to_status"]
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class _Admin(pb.AdminBase):
         return _answer(self._version)
 
     async def get_status(self, message: pb.GetStatusRequest) -> pb.Status:
-        return _answer(self._status)
+        return _answer(lambda: to_status(self._view.status()))
 
     async def dump(self, message: pb.DumpRequest) -> AsyncIterator[pb.DumpChunk]:
         chunks = _answer(lambda: self._dump(message))
@@ -89,12 +89,6 @@ class _Admin(pb.AdminBase):
 
     def _version(self) -> pb.Version:
         answer: pb.Version = _to_message(self._view.version())
-        return answer
-
-    def _status(self) -> pb.Status:
-        status = self._view.status()
-        problems = list(find_problems(status))
-        answer: pb.Status = _to_message(status, problems=problems, xds=_to_xds(status.xds))
         return answer
 
     def _dump(self, asked: pb.DumpRequest) -> Iterator[str]:
@@ -112,6 +106,12 @@ def _answer(ask: Callable[[], T]) -> T:
         raise GRPCError(Code.INVALID_ARGUMENT, str(error)) from error
     except KmeshError as error:
         raise GRPCError(Code.INTERNAL, str(error)) from error
+
+
+def to_status(status: views.StatusView) -> pb.Status:
+    """The whole answer to GetStatus."""
+    message: pb.Status = _to_message(status, problems=list(find_problems(status)), xds=_to_xds(status.xds))
+    return message
 
 
 def _to_xds(xds: AdsStatus) -> Any:
