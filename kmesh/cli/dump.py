@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kmesh.api.kmesh.admin import v1 as pb
 from kmesh.cli.connection import stream_dump
 from kmesh.cli.options import add_command, add_instance_option, add_json_option, add_socket_option, socket_path
+from kmesh.cli.text import mask_controls
 
 if TYPE_CHECKING:
     from kmesh.cli.options import Subparsers
@@ -73,5 +74,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 async def _print_dump(path: Path, request: pb.DumpRequest) -> None:
-    async for text in stream_dump(path, request):
-        sys.stdout.write(text)
+    is_text = request.format == pb.DumpFormat.TEXT  # JSON escapes control characters by itself
+    async for chunk in stream_dump(path, request):
+        sys.stdout.write(mask_controls(chunk) if is_text else chunk)

@@ -176,7 +176,7 @@ def _some_of(names: Sequence[str], width: int) -> str:
     """The first names that fit, and how many more there are."""
     shown = ""
     for number, name in enumerate(names):
-        longer = f"{shown}, {name}" if shown else clip(name, width // 2)
+        longer = f"{shown}, {clip(name, width)}" if shown else clip(name, width // 2)
         rest = len(names) - number - 1
         if len(longer) + len(f" and {rest:,} more") * bool(rest) > width:
             return f"{shown} and {rest + 1:,} more"

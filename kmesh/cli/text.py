@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["WIDTH", "Paint", "clip", "format_age", "format_duration", "format_size", "format_table", "wrap_field"]
+__all__ = ["WIDTH", "Paint", "clip", "format_age", "format_duration", "format_size", "format_table"]
+__all__ += ["mask_controls", "wrap_field"]
 
 WIDTH = 100
 
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "�")
+_CONTROLS_BUT_LINE_END = {code: shown for code, shown in _CONTROLS.items() if code != ord("\n")}
 _UNITS = (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1))
 
 
@@ -33,15 +36,21 @@ class Paint:
         return f"\x1b[{code}m{text}\x1b[0m" if self.is_coloured and text else text
 
 
+def mask_controls(text: str) -> str:
+    """Control characters but for line ends made visible: a name from the control plane must not steer a terminal."""
+    return text.translate(_CONTROLS_BUT_LINE_END)
+
+
 def clip(text: str, width: int) -> str:
-    """At most `width` characters, an ellipsis where some are left out."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    """One line of at most `width` characters, an ellipsis where some are left out."""
+    shown = text if len(text) <= width else f"{text[: width - 1]}…"
+    return shown.translate(_CONTROLS)
 
 
 def wrap_field(label: str, text: str, indent: int) -> list[str]:
     """`label`, then `text` from column `indent` on, on as many lines as it takes."""
     return textwrap.wrap(
-        text,
+        mask_controls(text),
         width=WIDTH,
         initial_indent=label.ljust(indent),
         subsequent_indent=" " * indent,

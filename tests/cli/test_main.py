@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kmesh import __version__
+from kmesh.kernel.paths import InstancePaths
 from kmesh.maps.image import Fragment, MapImage
 from kmesh.model.address import SocketAddress
 from tests.support.admin_server import admin_served
@@ -216,3 +217,24 @@ def test_uninstall_of_a_running_bridge_is_refused(healthy: Path, tmp_path: Path)
 def test_uninstall_of_nothing(tmp_path: Path) -> None:
     got = kmeshctl("uninstall", "--yes", "--instance", "never-was", "--bpffs", tmp_path)
     assert (got.returncode, got.stdout, got.stderr) == (0, "instance never-was has left nothing\n", "")
+
+
+def test_uninstall_removes_the_instance_and_only_that(tmp_path: Path) -> None:
+    """Any file system shows which paths go; tests/kernel shows that what was pinned there is detached."""
+    edge, other = (InstancePaths(bpffs=tmp_path, instance=name).root for name in ("edge", "other"))
+    for root in (edge, other):
+        (root / "links").mkdir(parents=True)
+        (root / "links" / "connect4").touch()
+    got = kmeshctl("uninstall", "--yes", "--instance", "edge", "--bpffs", tmp_path)
+    assert (got.returncode, got.stderr) == (0, "")
+    assert f"removed {edge}/links/connect4\n" in got.stdout
+    assert not edge.exists()
+    assert (other / "links" / "connect4").exists()
+
+
+def test_uninstall_says_what_it_cannot_remove(tmp_path: Path) -> None:
+    root = InstancePaths(bpffs=tmp_path, instance="edge").root
+    (root / "links" / "not-a-file").mkdir(parents=True)
+    got = kmeshctl("uninstall", "--yes", "--instance", "edge", "--bpffs", tmp_path)
+    assert (got.returncode, got.stdout) == (2, "")
+    assert got.stderr == f"kmeshctl: cannot remove {root}/links/not-a-file: Is a directory\n"

@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kmesh.cli.text import Paint, clip, format_age, format_duration, format_size, format_table, wrap_field
+from kmesh.cli.text import (
+    Paint,
+    clip,
+    format_age,
+    format_duration,
+    format_size,
+    format_table,
+    mask_controls,
+    wrap_field,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -44,9 +53,16 @@ def test_sizes(size: int, want: str) -> None:
     assert format_size(size) == want
 
 
-@pytest.mark.parametrize("text, want", [("abc", "abc"), ("abcd", "ab…")])
+@pytest.mark.parametrize("text, want", [("abc", "abc"), ("abcd", "ab…"), ("a\n\x1b", "a��")])
 def test_clip(text: str, want: str) -> None:
     assert clip(text, 3) == want
+
+
+def test_nothing_steers_the_terminal() -> None:
+    hostile = "a\x1b]0;owned\x07\x9b2J"
+    assert mask_controls(hostile + "\n") == "a�]0;owned��2J\n"
+    assert wrap_field("", hostile, 0) == ["a�]0;owned��2J"]
+    assert list(format_table([(hostile,)], "<")) == ["a�]0;owned��2J"]
 
 
 def test_fields_wrap_under_themselves() -> None:
