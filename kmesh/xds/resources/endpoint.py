@@ -66,7 +66,7 @@ def decode_assignment(
     policy = message.policy
     return ClusterLoadAssignment(
         name=message.cluster_name,
-        localities=_merge_localities(groups),
+        localities=tuple(groups),
         overprovisioning_factor=policy.overprovisioning_factor.value or 140,
         weighted_priority_health=policy.weighted_priority_health,
         drops=_decode_drops(policy.drop_overloads, under(path, "policy.drop_overloads")),
@@ -198,19 +198,6 @@ def _check_priority_weights(groups: list[LocalityEndpoints], path: str) -> None:
     for priority, total in totals.items():
         if total > _UINT32_MAX:
             raise FieldInvalid(path, f"the sum of load_balancing_weight at priority {priority} exceeds {_UINT32_MAX}")
-
-
-def _merge_localities(groups: list[LocalityEndpoints]) -> tuple[LocalityEndpoints, ...]:
-    """One group for each locality and priority: Envoy joins those that repeat one, the last weight holds."""
-    merged: dict[tuple[int, Locality], LocalityEndpoints] = {}
-    for group in groups:
-        key = (group.priority, group.locality)
-        before = merged.get(key)
-        if before is not None:
-            weight = group.weight if group.weight is not None else before.weight
-            group = replace(group, endpoints=before.endpoints + group.endpoints, weight=weight)
-        merged[key] = group
-    return tuple(merged.values())
 
 
 def _keep_first_of_each(assignment: ClusterLoadAssignment) -> ClusterLoadAssignment:
