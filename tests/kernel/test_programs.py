@@ -99,7 +99,9 @@ def test_an_upgrade_replaces_programs_under_connections(fresh: Kernel, listener:
             with socket.socket() as s:
                 s.settimeout(5)
                 failed += s.connect_ex(("127.96.0.1", 80)) != 0
-                done += 1
+            done += 1
+            if done == 1:
+                print("started", flush=True)
         print(done, failed)
     """)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
