@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from itertools import chain
 from typing import assert_never
 
 from kmesh.bridge.elements import (
@@ -20,6 +21,7 @@ from kmesh.bridge.elements import (
     list_values,
 )
 from kmesh.bridge.view import BridgeView
+from kmesh.compiler.ir import ClusterUnit, ListenerUnit
 from kmesh.errors import ConfigError
 
 __all__ = ["DumpFormat", "DumpKind", "cut", "dump"]
@@ -82,7 +84,8 @@ def _list_elements(view: BridgeView, kind: DumpKind, *, has_units: bool) -> Iter
         case DumpKind.MODEL:
             return list_values(view.snapshot())
         case DumpKind.IR:
-            return (UnitElement(unit) for unit in view.ir())
+            program = view.program()
+            return map(UnitElement, chain[ListenerUnit | ClusterUnit](program.listeners, program.clusters))
         case DumpKind.IMAGE:
             image = view.image()
             return list_records(image.records(), image, has_units=has_units)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kmesh.bridge.outline import outline
-from kmesh.bridge.view import AcceptedResource, PrintedUnit
+from kmesh.bridge.view import AcceptedResource
+from kmesh.compiler.ir import ClusterUnit, ListenerUnit
+from kmesh.compiler.printer import print_unit
 from kmesh.maps.decode import Names, describe_record, name_clusters, print_record
 from kmesh.maps.image import MapImage, MapName, Record
 from kmesh.model.plain import to_plain
@@ -115,21 +117,20 @@ class ValueElement:
 class UnitElement:
     """A unit of the compiler's intermediate form."""
 
-    unit: PrintedUnit
+    unit: ListenerUnit | ClusterUnit
 
     @property
     def type(self) -> str:
-        return self.unit.kind
+        return "listener" if isinstance(self.unit, ListenerUnit) else "cluster"
 
     def is_named(self, text: str) -> bool:
         return text in self.unit.name
 
     def plain(self) -> dict[str, Any]:
-        return {"type": self.type, "name": self.unit.name, "text": self.unit.text}
+        return {"type": self.type, "name": self.unit.name, "text": print_unit(self.unit)}
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.type} {self.unit.name}"
-        yield from (f"  {line}".rstrip() for line in self.unit.text.splitlines())
+        yield from print_unit(self.unit).splitlines()
         yield ""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from kmesh.compiler.ir import Program
 from kmesh.maps.image import MapImage, Record
 from kmesh.model.limitation import Effect
 from kmesh.model.snapshot import Snapshot
@@ -23,7 +24,6 @@ __all__ = [
     "LimitationView",
     "MapView",
     "OutcomeView",
-    "PrintedUnit",
     "ProgramView",
     "SnapshotView",
     "StatusView",
@@ -146,15 +146,6 @@ class AcceptedResource:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrintedUnit:
-    """One unit of the compiler's intermediate form, in its own text. `kind` is "listener" or "cluster"."""
-
-    kind: str
-    name: str
-    text: str
-
-
 class BridgeView(Protocol):
     """A running bridge, as the admin API asks it.
 
@@ -174,7 +165,9 @@ class BridgeView(Protocol):
         """What is served now."""
         ...
 
-    def ir(self) -> Iterable[PrintedUnit]: ...
+    def program(self) -> Program:
+        """The compiler's intermediate form of it."""
+        ...
 
     def image(self) -> MapImage:
         """What the kernel should hold."""

@@ -89,7 +89,16 @@ waiting cluster ratings
 
 
 def test_ir_text() -> None:
-    assert text(DumpKind.IR) == "listener default/reviews\n  weighted\n    90 reviews-v1\n    10 reviews-v2\n\n"
+    want = """\
+listener default/reviews
+  10.0.0.1:80/tcp
+    weighted
+      90: cluster reviews-v1
+      10: cluster reviews-v2
+
+"""
+    assert text(DumpKind.IR, of_type="listener") == want
+    assert [item["name"] for item in elements(DumpKind.IR)] == ["default/reviews", "reviews-v1", "reviews-v2"]
 
 
 def test_image_text() -> None:

@@ -15,11 +15,12 @@ from kmesh.bridge.view import (
     ApplyView,
     LimitationView,
     MapView,
-    PrintedUnit,
     ProgramView,
     StatusView,
     VersionView,
 )
+from kmesh.compiler.compiler import Compiler
+from kmesh.compiler.ir import Program
 from kmesh.maps.image import EMPTY, MapImage, Record
 from kmesh.model.address import SocketAddress
 from kmesh.model.cluster import Cluster, Discovery
@@ -213,9 +214,8 @@ class SampleBridge:
     def snapshot(self) -> Snapshot:
         return self.held
 
-    def ir(self) -> Iterator[PrintedUnit]:
-        text = "weighted\n  90 reviews-v1\n  10 reviews-v2\n"
-        yield PrintedUnit(kind="listener", name="default/reviews", text=text)
+    def program(self) -> Program:
+        return Compiler().compile(self.held).program
 
     def image(self) -> MapImage:
         return self.should
