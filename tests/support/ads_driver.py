@@ -45,6 +45,7 @@ def cluster(name: str, value: str = "", service: str = "") -> Cluster:
     """Of type EDS; `service` is the assignment's name where it is not the cluster's."""
     found = Cluster(name=name, alt_stat_name=value, type=Cluster.EDS)
     found.eds_cluster_config.service_name = service
+    found.eds_cluster_config.eds_config.ads.SetInParent()
     return found
 
 

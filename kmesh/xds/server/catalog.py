@@ -44,7 +44,7 @@ class Resource:
     """Digest of the content: equal content has an equal version, across restarts too."""
     packed: AnyMessage
     assignment: str = ""
-    """For a cluster of type EDS, the name of the ClusterLoadAssignment it warms with; "" for anything else."""
+    """The ClusterLoadAssignment that a cluster warms with, if it takes it from this server too; else ""."""
 
     @classmethod
     def pack(cls, message: Message) -> Resource:
@@ -96,6 +96,11 @@ class Catalog:
         """The set of a type; an empty one for a type that has no resources."""
         return self.sets.get(type_url, _NOTHING)
 
+    def find_missing_assignments(self) -> list[str]:
+        """Names that clusters would warm with and that are not there: those clusters have no endpoints."""
+        wanted = {r.assignment for r in self[CDS].by_name.values() if r.assignment}
+        return sorted(wanted - self[EDS].by_name.keys())
+
     def __len__(self) -> int:
         """Resources of all types."""
         return sum(len(s.by_name) for s in self.sets.values())
@@ -104,7 +109,9 @@ class Catalog:
 def _assignment(message: Message) -> str:
     if not isinstance(message, Cluster) or message.type != Cluster.EDS:
         return ""
-    return str(message.eds_cluster_config.service_name or message.name)
+    eds = message.eds_cluster_config
+    is_from_here = eds.eds_config.WhichOneof("config_source_specifier") in ("ads", "self")
+    return str(eds.service_name or message.name) if is_from_here else ""
 
 
 def _digest(content: bytes) -> str:

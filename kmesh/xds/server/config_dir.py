@@ -64,7 +64,10 @@ class ConfigDir:
         if not self._seen:
             raise ConfigError(f"{self._path} has no .yaml, .yml or .json file: put the resources to serve into one")
         self._parsed = {path: self._parse(path, signature) for path, signature in self._seen.items()}
-        return _join({path: resources for path, (_, resources) in self._parsed.items()})
+        catalog = _join({path: resources for path, (_, resources) in self._parsed.items()})
+        for name in catalog.find_missing_assignments():
+            log.warning("no ClusterLoadAssignment %r: its cluster has no endpoints, and Envoy waits for them", name)
+        return catalog
 
     def read_if_changed(self) -> Catalog | None:
         """None when no file has changed since the last reading, successful or not. Raises ConfigError."""

@@ -167,14 +167,16 @@ async def _read(stream: Stream[Any, Any], core: _Core, wakeup: asyncio.Event) ->
 
 
 async def _wait(wakeup: asyncio.Event, deadline: float | None, now: float) -> None:
+    # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the wakeup.
     with suppress(TimeoutError):
-        await asyncio.wait_for(wakeup.wait(), None if deadline is None else deadline - now)
+        async with asyncio.timeout(None if deadline is None else deadline - now):
+            await wakeup.wait()
 
 
 def _log_receipt(core: _Core, receipt: Receipt) -> None:
     kind = type_name(receipt.type_url)
     if receipt.error is not None:
-        shown = receipt.error[:_ERROR_SHOWN]
+        shown = " ".join(receipt.error[:_ERROR_SHOWN].split())
         log.warning("NACK: node %r, %s, nonce %r: %s", core.node_id, kind, receipt.nonce, shown)
     elif receipt.is_stale:
         log.debug("stale: node %r, %s, nonce %r", core.node_id, kind, receipt.nonce)

@@ -35,6 +35,7 @@ def test_a_version_is_the_digest_of_the_content() -> None:
 ASSIGNMENTS = {
     "by the cluster's name": (cluster("a"), "a"),
     "by another name": (cluster("a", service="e"), "e"),
+    "from another source": (Cluster(name="a", type=Cluster.EDS), ""),
     "not of type EDS": (Cluster(name="a", type=Cluster.STATIC), ""),
     "not a cluster": (listener("a"), ""),
 }
@@ -62,3 +63,8 @@ def test_the_version_of_a_set_does_not_depend_on_order() -> None:
 def test_one_name_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="Cluster 'a' is given twice"):
         Catalog.of([Resource.pack(cluster("a")), Resource.pack(cluster("a", "other"))])
+
+
+def test_assignments_that_clusters_want_and_nobody_gives() -> None:
+    catalog = catalog_of(cluster("a"), cluster("b", service="e"), cluster("c"), assignment("a"))
+    assert catalog.find_missing_assignments() == ["c", "e"]
