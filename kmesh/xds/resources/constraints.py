@@ -2,8 +2,7 @@
 
 A resource that breaks one is refused by Envoy before it looks at what the resource means, and so it is here.
 Rules are compiled once for each message type; messages whose tree holds no rule are not walked.
-Left out are rules that only need a regular expression of another dialect (`pattern`) or apply to no message that
-is decoded here; a test lists them.
+A test names the few rules that are left out, and why.
 Source: github.com/bufbuild/protoc-gen-validate, validate.proto.
 """
 
@@ -123,7 +122,7 @@ def _compile(field: FieldDescriptor) -> _FieldRules | None:
         nested = field.message_type.fields_by_name["value"].message_type
     kind = rules.WhichOneof("type")
     checks = () if kind is None else _checks(field, kind, getattr(rules, kind))
-    items = _item_checks(kind, rules)
+    items = _item_checks(field, kind, rules)
     descends = nested is not None and not rules.message.skip and _has_rules(nested)
     is_required = field.containing_oneof is None and (
         rules.message.required or (kind in ("any", "duration") and getattr(rules, kind).required)
@@ -142,12 +141,12 @@ def _compile(field: FieldDescriptor) -> _FieldRules | None:
     )
 
 
-def _item_checks(kind: str | None, rules: validate_pb2.FieldRules) -> tuple[Check, ...]:
+def _item_checks(field: FieldDescriptor, kind: str | None, rules: validate_pb2.FieldRules) -> tuple[Check, ...]:
     if kind not in ("repeated", "map"):
         return ()
     inner = rules.repeated.items if kind == "repeated" else rules.map.keys
     inner_kind = inner.WhichOneof("type")
-    return () if inner_kind is None else _scalar_checks(inner_kind, getattr(inner, inner_kind), None)
+    return () if inner_kind is None else _scalar_checks(inner_kind, getattr(inner, inner_kind), field.enum_type)
 
 
 def _checks(field: FieldDescriptor, kind: str, rule: Any) -> tuple[Check, ...]:
