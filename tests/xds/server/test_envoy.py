@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,6 +100,30 @@ def fetch(port: int) -> str:
         return str(response.read(), "utf-8")
 
 
+@contextmanager
+def steady_requests(port: int) -> Iterator[list[int]]:
+    """One after the other without a pause. Yields their statuses, growing."""
+    statuses: list[int] = []
+    is_over = threading.Event()
+
+    def request() -> None:
+        connection = http.client.HTTPConnection(ADDRESS, port, timeout=5)
+        while not is_over.is_set():
+            connection.request("GET", "/")
+            with connection.getresponse() as response:
+                response.read()
+                statuses.append(response.status)
+        connection.close()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def answers(port: int, want: str) -> bool:
     try:
         return fetch(port) == want
@@ -158,24 +184,27 @@ def test_envoy_takes_everything_and_every_change(api_type: ApiType, tmp_path: Pa
             wait_until(lambda: timeout_of(envoy, "b") == "2s", 3, "the changed cluster to be warm")
             assert_accepted(envoy, log)
 
-            # A listener added and a cluster gone that the route used: no request fails on the way.
-            write(
-                directory,
-                make_listener("l1", first, "r1"),
-                make_listener("l2", second, "r2"),
-                make_route("r1", "c"),
-                make_route("r2", "c"),
-                make_cluster("b", connect_timeout="2s"),
-                make_cluster("c"),
-                make_assignment("b", two),
-                make_assignment("c", one),
-            )
-            wait_until(lambda: fetch(first) == "one", 10, "the new cluster")
-            wait_until(lambda: answers(second, "one"), 10, "the new listener")
-            wait_until(
-                lambda: active(envoy, "dynamic_active_clusters", "cluster") == {"b", "c"}, 3, "the old cluster to go"
-            )
-            assert fetch(first) == "one"
+            # A listener added, and the cluster that the route used replaced: no request fails on the way.
+            with steady_requests(first) as statuses:
+                write(
+                    directory,
+                    make_listener("l1", first, "r1"),
+                    make_listener("l2", second, "r2"),
+                    make_route("r1", "c"),
+                    make_route("r2", "c"),
+                    make_cluster("b", connect_timeout="2s"),
+                    make_cluster("c"),
+                    make_assignment("b", two),
+                    make_assignment("c", one),
+                )
+                wait_until(lambda: answers(second, "one"), 10, "the new listener")
+                wait_until(
+                    lambda: active(envoy, "dynamic_active_clusters", "cluster") == {"b", "c"},
+                    3,
+                    "the old cluster to go",
+                )
+                assert fetch(first) == "one"
+            assert set(statuses) == {200}
             assert_accepted(envoy, log)
 
 
