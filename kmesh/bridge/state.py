@@ -23,10 +23,11 @@ import msgpack
 
 from kmesh.errors import ConfigError
 
-__all__ = ["SavedState", "StateWriter", "prepare_state_dir", "read_state", "write_state"]
+__all__ = ["LOCK_FILE", "SavedState", "StateWriter", "prepare_state_dir", "read_state", "remove_state", "write_state"]
 
 logger = logging.getLogger(__name__)
 
+LOCK_FILE = "lock"
 _FILE = "snapshot.msgpack"
 _MAGIC = b"kmesh\0st"
 _FORMAT = 1
@@ -98,6 +99,14 @@ def write_state(directory: Path, state: SavedState) -> int:
     temporary.replace(path)
     _sync_directory(directory)
     return len(header) + len(body)
+
+
+def remove_state(directory: Path) -> None:
+    """Remove what write_state left, and the directory when nothing else is in it."""
+    for name in (_FILE, _FILE + ".tmp", _FILE + ".corrupt", LOCK_FILE):
+        (directory / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _sync_directory(directory: Path) -> None:

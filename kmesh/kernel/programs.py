@@ -24,7 +24,7 @@ from kmesh.kernel.hooks import HOOKS
 from kmesh.kernel.paths import InstancePaths
 from kmesh.kernel.sources import layout_digest, program_digest, program_text
 
-__all__ = ["Build", "attach", "load", "remove_stale"]
+__all__ = ["Build", "attach", "attached_programs", "load", "remove_stale"]
 
 _log = logging.getLogger(__name__)
 _LOADER_TIMEOUT_S = 120.0
@@ -152,11 +152,26 @@ def _attach_one(link: Path, prog_fd: int, cgroup: Path, attach_type: bpf.AttachT
 
 
 def _is_attached(prog_fd: int, cgroup: Path, attach_type: bpf.AttachType) -> bool:
+    return bpf.prog_info(prog_fd).id in _query(cgroup, attach_type)
+
+
+def _query(cgroup: Path, attach_type: bpf.AttachType) -> list[int]:
     cgroup_fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return bpf.prog_info(prog_fd).id in bpf.query_programs(cgroup_fd, attach_type)
+        return bpf.query_programs(cgroup_fd, attach_type)
     finally:
         os.close(cgroup_fd)
+
+
+def attached_programs(cgroups: Sequence[Path]) -> dict[Path, set[int]]:
+    """Ids of all programs at our attach points of each cgroup; empty for a cgroup that is gone."""
+    out: dict[Path, set[int]] = {}
+    for cgroup in cgroups:
+        try:
+            out[cgroup] = {prog for attach_type in HOOKS.values() for prog in _query(cgroup, attach_type)}
+        except OSError:
+            out[cgroup] = set()
+    return out
 
 
 def _create_link(link: Path, prog_fd: int, cgroup: Path, attach_type: bpf.AttachType) -> None:

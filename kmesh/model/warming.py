@@ -144,6 +144,14 @@ class Assembler:
                 self._settle_clusters(self._eds_users.holders_of(name))
         self._drop_removed_clusters()
 
+    def give_up(self, *, route_configs: Collection[str] = (), assignments: Collection[str] = ()) -> None:
+        """Wait no longer for names whose every version so far was invalid: they count as not existing.
+
+        Those of which a good version is held are left as they are.
+        """
+        self.update_route_configs({}, [name for name in route_configs if name not in self._route_configs])
+        self.update_assignments({}, [name for name in assignments if name not in self._assignments])
+
     def update_resolved(self, changed: Mapping[str, ClusterLoadAssignment]) -> None:
         """Finished resolutions of `dns_clusters`, by cluster name; after a failed one there are no endpoints."""
         for name, assignment in changed.items():

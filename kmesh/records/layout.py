@@ -1,7 +1,7 @@
 """Record layouts: natural alignment, explicit zero padding, little endian unless a field ends in `_be`.
 
-Two sorts of record. *Cells* (of frontends and of clusters) are replaced in place and carry a seal that ties the value to
-its key, because the kernel may reuse a replaced hash element while a program still reads it (kmesh.records.seal).
+Two sorts of record. *Cells* (of frontends and of clusters) are replaced in place and carry a seal that ties the value
+to its key, because the kernel may reuse a replaced hash element while a program still reads it (kmesh.records.seal).
 *Immutable* records (node, backend) are keyed by a digest of their content, so they are only ever added and, once
 no cell leads to them and every running program has ended, deleted.
 """
