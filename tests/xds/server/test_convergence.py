@@ -1,4 +1,4 @@
-"""Whatever the order of changes, subscriptions and answers, a client ends up with what is served, in both variants."""
+"""Whatever the order of changes, subscriptions and answers, a client ends up with what is served."""
 
 from __future__ import annotations
 
