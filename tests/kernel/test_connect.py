@@ -18,7 +18,7 @@ from tests.kernel.conftest import Kernel
 from tests.support.records import STAY, alias_node, backend, cluster, cursor_node, frontend, image
 
 VIP = SocketAddress.parse("127.96.0.1", 80)
-VIP6 = SocketAddress.parse("fd00:96::1", 80)
+VIP6 = SocketAddress.parse("::1", 80)
 CONNECT = textwrap.dedent("""
     import json, socket, sys
     family, host, port, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -72,7 +72,7 @@ def test_a_service_address_reaches_its_backend_and_getpeername_shows_the_service
 def test_ipv6_service_to_ipv6_backend(kernel: Kernel, servers) -> None:
     number, record = backend(servers["six"])
     kernel.applier.apply(image(one=[record, frontend(VIP6, Action.BACKEND, number)]))
-    assert connect(kernel, "fd00:96::1", 80, family=socket.AF_INET6) == [[0, "fd00:96::1", 80, "six"]]
+    assert connect(kernel, "::1", 80, family=socket.AF_INET6) == [[0, "::1", 80, "six"]]
 
 
 def test_v4_mapped_destination_of_an_ipv6_socket(kernel: Kernel, servers) -> None:
@@ -85,7 +85,7 @@ def test_v4_mapped_destination_of_an_ipv6_socket(kernel: Kernel, servers) -> Non
 def test_ipv6_service_with_only_an_ipv4_backend_is_reached_v4_mapped(kernel: Kernel, servers) -> None:
     number, record = backend(servers["b"])
     kernel.applier.apply(image(one=[record, frontend(VIP6, Action.BACKEND, number)]))
-    assert connect(kernel, "fd00:96::1", 80, family=socket.AF_INET6) == [[0, "fd00:96::1", 80, "b"]]
+    assert connect(kernel, "::1", 80, family=socket.AF_INET6) == [[0, "::1", 80, "b"]]
 
 
 def test_dual_stack_backend_is_reached_in_the_family_asked_for(kernel: Kernel, servers) -> None:
@@ -93,7 +93,7 @@ def test_dual_stack_backend_is_reached_in_the_family_asked_for(kernel: Kernel, s
     records = [record, frontend(VIP, Action.BACKEND, number), frontend(VIP6, Action.BACKEND, number)]
     kernel.applier.apply(image(one=records))
     assert connect(kernel, "127.96.0.1", 80)[0][3] == "a"
-    assert connect(kernel, "fd00:96::1", 80, family=socket.AF_INET6)[0][3] == "six"
+    assert connect(kernel, "::1", 80, family=socket.AF_INET6)[0][3] == "six"
 
 
 def test_an_ipv4_socket_is_refused_when_the_endpoint_has_only_ipv6(kernel: Kernel, servers) -> None:
@@ -117,7 +117,7 @@ def test_refusals_are_econnrefused_and_counted(kernel: Kernel, reason: Reason) -
 
 @pytest.mark.parametrize(
     ("family", "host"),
-    [(socket.AF_INET, "127.96.0.1"), (socket.AF_INET6, "fd00:96::1"), (socket.AF_INET6, "::ffff:127.96.0.1")],
+    [(socket.AF_INET, "127.96.0.1"), (socket.AF_INET6, "::1"), (socket.AF_INET6, "::ffff:127.96.0.1")],
     ids=["v4", "v6", "v4-mapped"],
 )
 def test_refusal_without_bpf_set_retval(old_kernel: Kernel, family: int, host: str) -> None:

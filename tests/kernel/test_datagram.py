@@ -19,7 +19,7 @@ from tests.kernel.conftest import Kernel
 from tests.support.records import backend, cursor_node, frontend, image
 
 VIP = SocketAddress.parse("127.96.0.1", 53)
-VIP6 = SocketAddress.parse("fd00:96::1", 53)
+VIP6 = SocketAddress.parse("::1", 53)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ SENDTO = textwrap.dedent("""
     [
         (socket.AF_INET, "127.96.0.1", VIP, "a"),
         (socket.AF_INET6, "::ffff:127.96.0.1", VIP, "a"),
-        (socket.AF_INET6, "fd00:96::1", VIP6, "six"),
+        (socket.AF_INET6, "::1", VIP6, "six"),
     ],
     ids=["v4", "v4-mapped", "v6"],
 )
