@@ -209,12 +209,16 @@ def lookup_all(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes,
             continue
         if result != -errno.ENOENT:  # ENOENT marks the last batch, which may hold elements too
             _raise_unless_ok(_Cmd.MAP_LOOKUP_BATCH, result)
-        for i in range(_batch_count(out)):
-            key = keys.raw[i * key_size : (i + 1) * key_size]
-            yield key, values.raw[i * value_size : (i + 1) * value_size]
+        found = _batch_count(out)
+        yield from zip(_cut(keys, key_size, found), _cut(values, value_size, found), strict=True)
         if result == -errno.ENOENT:
             return
         position = next_position.raw
+
+
+def _cut(block: _Attr, size: int, count: int) -> Iterator[bytes]:
+    raw = block.raw  # once: it is a copy of the whole
+    return (raw[at : at + size] for at in range(0, count * size, size))
 
 
 def _batch_attr(
