@@ -16,6 +16,7 @@ import platform
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import kmesh
@@ -167,13 +168,16 @@ class Bridge:
 
 
 def _ads_config(settings: Settings, server: HostAddress | Path) -> AdsConfig:
+    """Raises: ConfigError for TLS files that do not serve; once started, they only fail their connection."""
+    if settings.tls:
+        build_ssl_context(settings)
     return AdsConfig(
         server=server,
         variant=Variant(settings.xds_variant),
         node_id=settings.node_id,
         node_cluster=settings.node_cluster,
         node_metadata=settings.node_metadata,
-        tls=build_ssl_context(settings),
+        tls=partial(build_ssl_context, settings) if settings.tls else None,
         server_name=settings.tls_server_name or "",
         token_file=settings.token_file,
     )

@@ -11,15 +11,13 @@ from kmesh.errors import ConfigError
 __all__ = ["build_ssl_context"]
 
 
-def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """A client context that verifies the server's certificate and name and offers h2; None without --tls.
+def build_ssl_context(settings: Settings) -> ssl.SSLContext:
+    """A client context that verifies the server's certificate and name and offers h2. `settings.tls` is set.
 
     Reads the files anew at each call, so a rotated certificate is taken up by the next connection.
 
     Raises: ConfigError naming the option whose file is missing or does not serve.
     """
-    if not settings.tls:
-        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])  # gRPC over HTTP/2 wants it negotiated: RFC 9113 section 3.2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -39,8 +39,9 @@ class AdsConfig:
     node_cluster: str = ""
     node_metadata: Mapping[str, object] = field(default_factory=dict)
     """Values as of JSON."""
-    tls: ssl.SSLContext | None = None
-    """None: plaintext. ALPN is set on it to "h2"."""
+    tls: Callable[[], ssl.SSLContext] | None = None
+    """Makes the context of one connection, so that rotated certificates are taken up; ALPN is set on it to "h2".
+    May raise ConfigError: then that connection failed. None: plaintext."""
     server_name: str = ""
     """Expected in the server's certificate and sent as :authority; "" means the host of `server`."""
     token_file: Path | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from grpclib.protocol import H2Protocol
 from h2.config import H2Configuration
 from h2.events import RemoteSettingsChanged
 
-from kmesh.errors import StreamLost
+from kmesh.errors import ConfigError, StreamLost
 from kmesh.xds.config import AdsConfig, Variant
 
 __all__ = ["AdsStream", "PrepareSocket", "Resolve", "open_stream"]
@@ -60,7 +61,7 @@ async def open_stream(
     leaves a mark on them (asyncio.Task.cancelling) that others would take for a real cancellation.
     """
     metadata = _read_credentials(config)
-    channel = _Channel(config, resolve, prepare_socket)
+    channel = _Channel(config, _make_tls(config), resolve, prepare_socket)
     path, request_type, response_type = _METHODS[config.variant]
     call = channel.request(path, Cardinality.STREAM_STREAM, request_type, response_type, metadata=metadata)
     try:
@@ -154,15 +155,15 @@ class _Protocol(H2Protocol):
 class _Channel(Channel):
     """A grpclib channel whose sockets are our own."""
 
-    def __init__(self, config: AdsConfig, resolve: Resolve, prepare_socket: PrepareSocket) -> None:
+    def __init__(
+        self, config: AdsConfig, tls: ssl.SSLContext | None, resolve: Resolve, prepare_socket: PrepareSocket
+    ) -> None:
         server = config.server
         host, port = ("localhost", None) if isinstance(server, Path) else (server.host, server.port)
-        if config.tls is not None:
-            config.tls.set_alpn_protocols(["h2"])
         super().__init__(
             host=config.server_name or host,
             port=port,
-            ssl=config.tls,
+            ssl=tls,
             config=Configuration(
                 _keepalive_time=config.ping_interval_s,
                 _keepalive_timeout=config.ping_timeout_s,
@@ -173,7 +174,8 @@ class _Channel(Channel):
             ),
         )
         self._settings = config
-        self._tls_name = (config.server_name or host) if config.tls else None
+        self._tls = tls
+        self._tls_name = (config.server_name or host) if tls else None
         self._resolve = resolve
         self._prepare_socket = prepare_socket
 
@@ -213,12 +215,12 @@ class _Channel(Channel):
 
     async def _connect_unix(self, path: Path) -> _Protocol:
         _, protocol = await asyncio.get_running_loop().create_unix_connection(
-            self._protocol_factory, str(path), ssl=self._settings.tls, server_hostname=self._tls_name
+            self._protocol_factory, str(path), ssl=self._tls, server_hostname=self._tls_name
         )
         return protocol
 
     async def _connect_tcp(self, ip: str, port: int) -> _Protocol:
-        if self._settings.token_file and not self._settings.tls and not _is_loopback(ip):
+        if self._settings.token_file and not self._tls and not _is_loopback(ip):
             raise OSError("will not send the token in plaintext: use TLS")
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
@@ -228,7 +230,7 @@ class _Channel(Channel):
             self._prepare_socket(sock)
             await loop.sock_connect(sock, (ip, port))
             _, protocol = await loop.create_connection(
-                self._protocol_factory, sock=sock, ssl=self._settings.tls, server_hostname=self._tls_name
+                self._protocol_factory, sock=sock, ssl=self._tls, server_hostname=self._tls_name
             )
         except BaseException:
             sock.close()
@@ -257,6 +259,18 @@ def _read_credentials(config: AdsConfig) -> dict[str, str]:
     if not token or not token.isprintable():
         raise StreamLost(f"the token file {config.token_file} holds no token")
     return {"authorization": f"Bearer {token}"}
+
+
+def _make_tls(config: AdsConfig) -> ssl.SSLContext | None:
+    """The context of one connection. Raises: StreamLost when its files do not serve now: they may be half rotated."""
+    if config.tls is None:
+        return None
+    try:
+        context = config.tls()
+    except ConfigError as error:
+        raise StreamLost(str(error)) from error
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def _parse_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

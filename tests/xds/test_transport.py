@@ -8,6 +8,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import uvloop
 from envoy.service.discovery.v3 import discovery_pb2
 
-from kmesh.errors import StreamLost
+from kmesh.errors import ConfigError, StreamLost
 from kmesh.model.address import HostAddress
 from kmesh.xds.config import AdsConfig, Variant
 from kmesh.xds.transport import AdsStream, open_stream
@@ -204,7 +205,7 @@ def test_tls(pki: Path, tmp_path: Path, by: str, new_loop: Callable[[], asyncio.
             host, name = ("istiod.test", "") if by == "host" else ("127.0.0.1", "istiod.test")
             config = build_config(
                 HostAddress(host, sock.getsockname()[1]),
-                tls=ssl.create_default_context(cafile=str(pki / "cert.pem")),
+                tls=partial(ssl.create_default_context, cafile=str(pki / "cert.pem")),
                 server_name=name,
                 token_file=token,
             )
@@ -219,13 +220,42 @@ def test_certificate_of_another_name_is_refused(pki: Path) -> None:
         with bind_loopback() as sock:
             config = build_config(
                 HostAddress("127.0.0.1", sock.getsockname()[1]),
-                tls=ssl.create_default_context(cafile=str(pki / "cert.pem")),
+                tls=partial(ssl.create_default_context, cafile=str(pki / "cert.pem")),
                 server_name="other.test",
             )
             await exchange(config, sock, tls=server_tls(pki))
 
     with pytest.raises(StreamLost, match="not valid for 'other"):
         run(main())
+
+
+def test_tls_files_are_read_for_every_connection(pki: Path) -> None:
+    """The authority is exchanged for the right one between two connections of one configuration."""
+    contexts = [ssl.create_default_context(), ssl.create_default_context(cafile=str(pki / "cert.pem"))]
+
+    async def main() -> None:
+        with bind_loopback() as sock:
+            server = HostAddress("127.0.0.1", sock.getsockname()[1])
+            config = build_config(server, tls=lambda: contexts.pop(0), server_name="istiod.test")
+            async with serve_ads(sock, server_tls(pki)):
+                with pytest.raises(StreamLost, match="certificate verify failed"):
+                    await asyncio.create_task(open_and_close(config))
+                await asyncio.create_task(open_and_close(config))
+
+    run(main())
+    assert contexts == []
+
+
+async def open_and_close(config: AdsConfig) -> None:
+    async with opened(config) as stream:
+        await stream.send(REQUEST)
+
+
+def test_tls_files_that_do_not_serve() -> None:
+    def build() -> ssl.SSLContext:
+        raise ConfigError("cannot read --tls-key")
+
+    assert lost(build_config(HostAddress("127.0.0.1", 1), tls=build)) == "cannot read --tls-key"
 
 
 # Servers that are not what they should be
@@ -275,7 +305,7 @@ def test_dead_peer_is_noticed() -> None:
 
 
 def test_handshake_that_never_ends() -> None:
-    got = lost_by(b"", tls=ssl.create_default_context(), connect_timeout_s=0.1)
+    got = lost_by(b"", tls=ssl.create_default_context, connect_timeout_s=0.1)
     assert got == "cannot connect: 127.0.0.1: timed out"
 
 
