@@ -36,6 +36,7 @@ from kmesh.model.snapshot import Snapshot
 
 __all__ = ["Assembler"]
 
+
 class _Kind(StrEnum):
     """Values are for people."""
 

@@ -21,6 +21,7 @@ _NO_BUFFER = "a setting of a proxy's buffers, and no proxy holds bytes"
 _NO_HOP = "describes a proxy hop in headers or replies of its own, and there is no hop"
 _NO_SNIFFING = "bounds sniffing of first bytes, which is not done"
 _NO_CODEC = "a setting of a proxy's HTTP codec, and bytes pass end to end"
+_NO_MATCHING = "matters where hosts or paths choose, and then nothing is decided at connect"
 _END_TO_END = "upgrades and bodies pass end to end"
 _ONE_POOL = "a setting of a proxy's connection pool; here each connection is the application's own"
 _RING = "the shape of a hash ring: a connection without a hash policy draws from it by weight"
@@ -103,7 +104,7 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
     ),
     "xds.core.v3.TypedExtensionConfig": treat("typed_config", ignored={_REPORTS: "name"}),
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": treat(
-        "codec_type rds",
+        "codec_type rds path_with_escaped_slashes_action",
         parts="route_config http_filters upgrade_configs",
         ignored={
             _REPORTS: "stat_prefix tracing access_log access_log_flush_interval flush_access_log_on_new_request"
@@ -122,7 +123,7 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
         unenforced="common_http_protocol_options max_request_headers_kb stream_idle_timeout stream_flush_timeout"
         " request_timeout request_headers_timeout drain_timeout delayed_close_timeout forward_client_cert_details"
         " set_current_client_cert_details forward_client_cert_matcher normalize_path merge_slashes"
-        " path_with_escaped_slashes_action path_normalization_options",
+        " path_normalization_options",
     ),
     "envoy.extensions.filters.network.http_connection_manager.v3.Rds": treat("config_source route_config_name"),
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig": treat(
@@ -161,8 +162,7 @@ _ROUTES: Mapping[str, Treatment] = {
             "orders header changes, which are refused themselves": "most_specific_header_mutations_wins",
             "bounds direct responses, which are actions of their own": "max_direct_response_body_size_bytes",
             "used only by the routes that name it": "cluster_specifier_plugins",
-            "matters where hosts or paths choose, and then nothing is decided at connect":
-            "ignore_port_in_host_matching ignore_path_parameters_in_path_matching",
+            _NO_MATCHING: "ignore_port_in_host_matching ignore_path_parameters_in_path_matching",
         },
         refused="vhds internal_only_headers response_headers_to_add response_headers_to_remove"
         " request_headers_to_add request_headers_to_remove request_mirror_policies vhost_header"
@@ -306,9 +306,7 @@ _CLUSTER: Mapping[str, Treatment] = {
     ),
     "envoy.config.cluster.v3.Cluster.TransportSocketMatch": treat("name match transport_socket"),
     "envoy.config.core.v3.TransportSocket": treat("name typed_config"),
-    "envoy.config.cluster.v3.Filter": treat(
-        "typed_config", present="config_discovery", ignored={_REPORTS: "name"}
-    ),
+    "envoy.config.cluster.v3.Filter": treat("typed_config", present="config_discovery", ignored={_REPORTS: "name"}),
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": treat(
         "explicit_http_config",
         present="use_downstream_protocol_config",
@@ -343,14 +341,11 @@ _LB_POLICIES: Mapping[str, Treatment] = {
         approximated="hash_balance_factor",
     ),
     _POLICIES + "maglev.v3.Maglev": treat(
-        "consistent_hashing_lb_config",
-        present="locality_weighted_lb_config", ignored={_RING: "table_size"}
+        "consistent_hashing_lb_config", present="locality_weighted_lb_config", ignored={_RING: "table_size"}
     ),
     _POLICIES + "wrr_locality.v3.WrrLocality": treat("endpoint_picking_policy"),
     _POLICIES + "cluster_provided.v3.ClusterProvided": treat(),
-    _POLICIES + "common.v3.LocalityLbConfig": treat(
-        "zone_aware_lb_config", present="locality_weighted_lb_config"
-    ),
+    _POLICIES + "common.v3.LocalityLbConfig": treat("zone_aware_lb_config", present="locality_weighted_lb_config"),
     _POLICIES + "common.v3.LocalityLbConfig.ZoneAwareLbConfig": treat(
         ignored={
             _LOCAL_CLUSTER: "routing_enabled min_cluster_size force_locality_direct_routing force_local_zone"
@@ -367,7 +362,7 @@ _ENDPOINTS: Mapping[str, Treatment] = {
     "envoy.config.endpoint.v3.ClusterLoadAssignment": treat(
         "cluster_name policy",
         parts="endpoints",
-        ignored={"no field that is honoured refers to them": "named_endpoints"}
+        ignored={"no field that is honoured refers to them": "named_endpoints"},
     ),
     "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy": treat(
         "drop_overloads overprovisioning_factor weighted_priority_health", unenforced="endpoint_stale_after"

@@ -30,6 +30,8 @@ from kmesh.xds.resources.treatment import limitations_of
 __all__ = ["decode_network_filters"]
 
 _UINT32_MAX = 2**32 - 1
+_KEEPS_SLASHES = (0, 1)
+"""IMPLEMENTATION_SPECIFIC_DEFAULT and KEEP_UNCHANGED."""
 _CODECS = {0: "AUTO", 1: "HTTP1", 2: "HTTP2", 3: "HTTP3"}
 
 
@@ -91,7 +93,7 @@ def _decode_tcp_proxy(extension: Extension, path: str) -> TcpProxy:
 
 def _decode_http(extension: Extension, path: str) -> HttpConnectionManager:
     manager = parse_extension(extension, http_connection_manager_pb2.HttpConnectionManager, path)
-    limitations = limitations_of(manager, FIELDS, path) + _limit_codec(manager, path)
+    limitations = limitations_of(manager, FIELDS, path) + _limit_codec(manager, path) + _limit_slashes(manager, path)
     limitations += limit_router(manager.http_filters, under(path, "http_filters"))
     for index, upgrade in enumerate(manager.upgrade_configs):
         here = at(under(path, "upgrade_configs"), index)
@@ -113,6 +115,14 @@ def _limit_codec(manager: Any, path: str) -> tuple[Limitation, ...]:
     """AUTO and HTTP1 take what clients speak; the others demand that it be translated or turned away."""
     codec = _CODECS[manager.codec_type]
     return () if codec in ("AUTO", "HTTP1") else (_refused(f"codec_type {codec}", under(path, "codec_type")),)
+
+
+def _limit_slashes(manager: Any, path: str) -> tuple[Limitation, ...]:
+    """Paths are kept unchanged, which is also the default."""
+    if manager.path_with_escaped_slashes_action in _KEEPS_SLASHES:
+        return ()
+    name = "path_with_escaped_slashes_action"
+    return (Limitation(feature=name, path=under(path, name), effect=Effect.UNENFORCED),)
 
 
 def _unsupported(feature: str, path: str) -> UnsupportedNetworkFilter:

@@ -110,7 +110,10 @@ ROUTE = "envoy.config.route.v3."
             id="wrapper",
         ),
         pytest.param(
-            LISTENER + "FilterChain", {"filters": [{}]}, ("filters[0].name", "must not be empty"), id="repeated message"
+            LISTENER + "FilterChain",
+            {"filters": [{}]},
+            ("filters[0].name", "must not be empty"),
+            id="repeated message",
         ),
         pytest.param(
             CLUSTER + "Cluster",
@@ -121,7 +124,10 @@ ROUTE = "envoy.config.route.v3."
         pytest.param(ROUTE + "VirtualHost", {"name": "v"}, ("domains", "needs at least 1"), id="min_items"),
         pytest.param(ROUTE + "Route", {"route": {"cluster": "c"}}, ("match", "is required"), id="required message"),
         pytest.param(
-            CORE + "Metadata", {"filter_metadata": {"": {}}}, ("filter_metadata['']", "must not be empty"), id="map key"
+            CORE + "Metadata",
+            {"filter_metadata": {"": {}}},
+            ("filter_metadata['']", "must not be empty"),
+            id="map key",
         ),
         pytest.param(
             ROUTE + "VirtualHost",
