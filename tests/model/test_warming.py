@@ -255,6 +255,17 @@ def test_what_is_not_wanted_is_ignored(mesh: Assembler) -> None:
     assert mesh.snapshot() == Snapshot()
 
 
+def test_giving_up_ends_waiting_and_leaves_good_versions(mesh: Assembler) -> None:
+    """The latest versions were refused: what has no good version is as if it did not exist."""
+    mesh.update_clusters(of(eds("good"), eds("bad")))
+    mesh.update_assignments(of(assignment("good")))
+    mesh.update_listeners(of(http("l", "r")))
+    mesh.give_up(route_configs={"r"}, assignments={"good", "bad"})
+    got = mesh.snapshot()
+    assert got.assignments == {"good": assignment("good"), "bad": ClusterLoadAssignment(name="bad")}
+    assert (got.listeners.keys(), got.waiting) == ({"l"}, {})
+
+
 def test_unchanged_parts_keep_their_identity(mesh: Assembler) -> None:
     mesh.update_clusters(of(*(eds(f"c{i}") for i in range(20))))
     mesh.update_assignments(of(*(assignment(f"c{i}") for i in range(20))))
