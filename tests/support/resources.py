@@ -37,6 +37,7 @@ from google.protobuf.message import Message
 from udpa.type.v1 import typed_struct_pb2 as _typed_struct  # noqa: F401
 
 __all__ = [
+    "MESSAGES",
     "encode",
     "endpoint",
     "filter_chain",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _URL = "type.googleapis.com/"
-_MESSAGES: dict[str, type[Message]] = {
+MESSAGES: dict[str, type[Message]] = {
     "LDS": listener_pb2.Listener,
     "RDS": route_pb2.RouteConfiguration,
     "CDS": cluster_pb2.Cluster,
@@ -60,7 +61,7 @@ _MESSAGES: dict[str, type[Message]] = {
 
 def encode(kind: str, resource: dict[str, Any]) -> bytes:
     """`kind` is "LDS", "RDS", "CDS" or "EDS"."""
-    return json_format.ParseDict(resource, _MESSAGES[kind]()).SerializeToString()
+    return json_format.ParseDict(resource, MESSAGES[kind]()).SerializeToString()
 
 
 def typed(type_name: str, name: str = "x", **config: Any) -> dict[str, Any]:

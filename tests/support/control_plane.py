@@ -1,0 +1,84 @@
+"""The embedded ADS server in a thread of the test's, which publishes at once what it is given.
+
+Each publication carries a marker of its own: a listener that is served only after all that came with it, since its
+route comes last (CDS, EDS, LDS, RDS). A bridge has taken the publication over once that listener is in the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from kmesh.model.address import HostAddress
+from kmesh.xds.server import AdsServer, Catalog, Resource
+from kmesh.xds.server.catalog import type_url_of
+from tests.support.loop_thread import LoopThread
+from tests.support.name_server import Address
+from tests.support.services import ADS, captured, http_to, parse
+
+__all__ = ["ControlPlane", "write_resources"]
+
+
+class ControlPlane:
+    """Context manager; listens on a port of 127.0.0.1 until stop(), and on the same after start()."""
+
+    def __init__(self, loop: LoopThread) -> None:
+        self._loop = loop
+        self._server = AdsServer(Catalog(), HostAddress("127.0.0.1", 0))
+        self._publications = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        return str(self._server.address)
+
+    def start(self) -> None:
+        self._loop.run(self._server.start())
+
+    def stop(self) -> None:
+        self._loop.run(self._server.stop())
+
+    def publish(self, *resources: Message) -> Address:
+        """Serve these and no others. Returns the marker's address."""
+        self._publications += 1
+        number = self._publications
+        marker = (f"127.255.{number >> 8}.{number & 255}", 1)
+        catalog = Catalog.of(map(Resource.pack, (*resources, *_mark(number, marker))))
+        self._loop.run(self._publish(catalog))
+        return marker
+
+    async def _publish(self, catalog: Catalog) -> None:
+        self._server.publish(catalog)
+
+
+def _mark(number: int, address: Address) -> Iterable[Message]:
+    """Its only cluster does not exist, so nothing else is needed."""
+    name = f"marker-{number}"
+    yield captured("marker", address, http_to(rds={"route_config_name": name, "config_source": ADS}))
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "none"}}]
+    yield parse("RDS", {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]})
+
+
+def write_resources(directory: Path, *resources: Message) -> None:
+    """The one file of a --config-dir, replaced in one step."""
+    entries = [
+        {"@type": type_url_of(message), **json_format.MessageToDict(message, preserving_proto_field_name=True)}
+        for message in resources
+    ]
+    temporary = directory / ".resources"
+    temporary.write_text(json.dumps({"resources": entries}))
+    temporary.replace(directory / "resources.json")
