@@ -16,7 +16,7 @@ from tests.support.bridge import Bridge
 from tests.support.client import Client
 from tests.support.control_plane import ControlPlane
 from tests.support.name_server import Address
-from tests.support.resources import filter_chain, route_to, socket_address, tcp_proxy, typed
+from tests.support.resources import filter_chain, route_to, socket_address, typed
 from tests.support.services import (
     ADS,
     assignment,

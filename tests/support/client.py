@@ -38,7 +38,7 @@ class Connection:
 
 
 class Client:
-    """Context manager. Enrolled unless told otherwise; `prefix` is a command that runs the process ("nsenter ...")."""
+    """Context manager. Enrolled unless told otherwise; `prefix` is a command that runs it ("nsenter ...")."""
 
     def __init__(self, sandbox: Sandbox, *, enrolled: bool = True, prefix: Sequence[str] = ()) -> None:
         command = [*prefix, sys.executable, "-m", "tests.support.client"]

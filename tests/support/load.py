@@ -1,12 +1,13 @@
 """Processes in the mesh that connect without a pause, and count what comes of it.
 
-`python -m tests.support.load HOST PORT LIMIT` ends after LIMIT connections or when standard input does, and prints
-{outcome: count}; outcomes as in tests.support.client.
+`python -m tests.support.load HOST PORT ENOUGH` says "connected" after the first, "enough" after ENOUGH, goes on until
+standard input ends, and prints {outcome: count}; outcomes as in tests.support.client.
 """
 
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -20,15 +21,15 @@ from tests.support.sandbox import Sandbox
 
 __all__ = ["Load"]
 
-_UNLIMITED = 1 << 40
+_STOP_S = 20.0
 
 
 class Load:
     """Context manager; the load begins as it is entered."""
 
-    def __init__(self, sandbox: Sandbox, address: Address, *, processes: int, limit: int = _UNLIMITED) -> None:
-        """`limit` is of each process."""
-        command = [sys.executable, "-m", "tests.support.load", address[0], str(address[1]), str(limit)]
+    def __init__(self, sandbox: Sandbox, address: Address, *, processes: int, enough: int = 2) -> None:
+        """`enough` is for each process."""
+        command = [sys.executable, "-m", "tests.support.load", address[0], str(address[1]), str(enough)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._processes = [sandbox.spawn(command, enrolled=True, **pipes) for _ in range(processes)]
 
@@ -38,21 +39,17 @@ class Load:
             assert process.stdout.readline() == "connected\n"
         return self
 
-    def is_running(self) -> bool:
-        """Whether some process is below its limit."""
-        return any(process.poll() is None for process in self._processes)
+    def has_enough(self) -> bool:
+        """Whether every process has made so many connections."""
+        told, _, _ = select.select([process.stdout for process in self._processes], [], [], 0)
+        return len(told) == len(self._processes)
 
-    def stop(self, timeout_s: float = 20) -> Counter[str]:
+    def stop(self) -> Counter[str]:
         """End it; what came of every connection."""
         total: Counter[str] = Counter()
         for process in self._processes:
-            assert process.stdin
-            if process.poll() is None:
-                process.stdin.close()
-        for process in self._processes:
-            assert process.stdout
-            total.update(json.loads(process.stdout.readline()))
-            process.wait(timeout_s)
+            out, _ = process.communicate(timeout=_STOP_S)
+            total.update(json.loads(out.splitlines()[-1]))
         return total
 
     def __exit__(
@@ -64,13 +61,15 @@ class Load:
 
 
 def main() -> None:
-    host, port, limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    host, port, enough = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     is_over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
     outcomes: Counter[str] = Counter([connect_once(host, port)[0]])
     print("connected", flush=True)
-    while not is_over.is_set() and outcomes.total() < limit:
+    while not is_over.is_set():
         outcomes[connect_once(host, port)[0]] += 1
+        if outcomes.total() == enough:
+            print("enough", flush=True)
     print(json.dumps(outcomes), flush=True)
 
 
