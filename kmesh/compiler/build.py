@@ -45,11 +45,12 @@ def build_listener(
 
 def build_cluster(name: str, cluster: Cluster | None, assignment: ClusterLoadAssignment | None) -> ClusterUnit:
     """The unit of a cluster, or of a name that listeners lead to and no cluster has."""
-    return ClusterUnit(
-        name=name,
-        choice=Unresolved(cluster=cluster, assignment=assignment),
-        reports=report_limitations("cluster", name, cluster.limitations) if cluster else (),
-    )
+    reports: tuple[Report, ...] = ()
+    if cluster:
+        reports = report_limitations("cluster", name, cluster.limitations)
+    if cluster and assignment:
+        reports += report_limitations("cluster load assignment", assignment.name, assignment.limitations)
+    return ClusterUnit(name=name, choice=Unresolved(cluster=cluster, assignment=assignment), reports=reports)
 
 
 def names_read(

@@ -130,7 +130,7 @@ class Compiler:
 
 def _is_same(before: Mapping[str, object], after: Mapping[str, object]) -> bool:
     """Whether two mappings hold the same objects under the same names, in the same order."""
-    return all(map(str.__eq__, before, after)) and _are_same(before.values(), after.values())
+    return before is after or (all(map(str.__eq__, before, after)) and _are_same(before.values(), after.values()))
 
 
 def _are_same(before: Collection[object], after: Collection[object]) -> bool:

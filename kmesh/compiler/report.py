@@ -20,7 +20,7 @@ _CONSEQUENCES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     kind: str
-    """Of the resource: "listener", "route configuration" or "cluster"."""
+    """Of the resource: "listener", "route configuration", "cluster" or "cluster load assignment"."""
     name: str
     feature: str
     path: str

@@ -38,8 +38,11 @@ def measure(
     else:
         return {Reason.NOT_MESH: Fraction(1)}
     target, action, _, _ = CELL.struct.unpack(cell)
-    found: defaultdict[Result, Fraction] = defaultdict(Fraction)
+    leaves: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
     for leaf, probability in _follow(tables, action, target, 0):
+        leaves[leaf] += probability
+    found: defaultdict[Result, Fraction] = defaultdict(Fraction)
+    for leaf, probability in leaves.items():
         found[_end(tables, leaf, destination, is_ipv6_socket)] += probability
     return dict(found)
 

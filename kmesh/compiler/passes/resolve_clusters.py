@@ -43,6 +43,8 @@ def _resolve_cluster(
         return Refuse(Reason.UNSUPPORTED)
     if cluster.discovery is Discovery.ORIGINAL_DST:
         return Pass()
+    if assignment and has_refused(assignment.limitations):
+        return Refuse(Reason.UNSUPPORTED)
     if cluster.lb_policy is LbPolicy.CLUSTER_PROVIDED:
         found.append(_report(unit, "lb_policy CLUSTER_PROVIDED", "its connections are refused"))
         return Refuse(Reason.UNSUPPORTED)
