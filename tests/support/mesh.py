@@ -40,14 +40,23 @@ class Mesh:
         return Catalog.of(map(Resource.pack, self))
 
 
-def generate_mesh(services: int, endpoints: int) -> Mesh:
+def generate_mesh(
+    services: int,
+    endpoints: int,
+    *,
+    first_service: IPv4Address = _FIRST_SERVICE,
+    first_endpoint: IPv4Address = _FIRST_ENDPOINT,
+    endpoint_port: int = ENDPOINT_PORT,
+) -> Mesh:
     """`endpoints` for each service. No two services or endpoints share an address; nothing is bound."""
     names = [f"service-{i}" for i in range(services)]
     return Mesh(
-        listeners=tuple(make_listener(name, str(_FIRST_SERVICE + i)) for i, name in enumerate(names)),
+        listeners=tuple(make_listener(name, str(first_service + i)) for i, name in enumerate(names)),
         clusters=tuple(make_cluster(name) for name in names),
         assignments=tuple(
-            make_assignment(name, [str(_FIRST_ENDPOINT + i * endpoints + n) for n in range(endpoints)])
+            make_assignment(
+                name, [str(first_endpoint + i * endpoints + n) for n in range(endpoints)], endpoint_port
+            )
             for i, name in enumerate(names)
         ),
     )
