@@ -1,0 +1,48 @@
+"""How large automata may grow, and the error that says which bound a matcher is over.
+
+Subset construction can take exponential time and memory in the pattern's length; every loop that could is counted
+against one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kmesh.errors import Unsupported
+
+__all__ = ["DEFAULT_BOUNDS", "AutomatonTooLarge", "Bounds"]
+
+
+class AutomatonTooLarge(Unsupported):
+    """An automaton is over a bound. Construction stops there, so `needed` is the least that it would take."""
+
+    def __init__(self, bound: str, needed: int, limit: int) -> None:
+        super().__init__(f"an automaton of {needed} {bound} or more, where {limit} is the limit,", "its matchers")
+        self.bound = bound
+        self.needed = needed
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Limits of one automaton, each inclusive."""
+
+    nfa_states: int = 50_000
+    """Of one regex's NFA. RE2's own bound on a program is of the same order."""
+    subset_states: int = 10_000
+    """Of one regex's DFA before it is minimised."""
+    subset_members: int = 1_000_000
+    """NFA states in all subsets of one regex together: bounds the time that it takes."""
+    states: int = 1 << 18
+    """Of the finished automaton of a field."""
+    live_pairs: int = 10_000_000
+    """States of single matchers in all states of a product together: bounds the time that it takes."""
+
+    def check(self, bound: str, needed: int) -> None:
+        """Raises: AutomatonTooLarge when `needed` is over the bound of that name."""
+        limit: int = getattr(self, bound)
+        if needed > limit:
+            raise AutomatonTooLarge(bound.replace("_", " "), needed, limit)
+
+
+DEFAULT_BOUNDS = Bounds()

@@ -1,0 +1,18 @@
+"""A regex, in RE2's syntax, to the smallest automaton that matches what RE2::FullMatch does."""
+
+from __future__ import annotations
+
+from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, Bounds
+from kmesh.compiler.automata.dfa import Dfa
+from kmesh.compiler.automata.minimise import minimise
+from kmesh.compiler.automata.nfa import Nfa
+from kmesh.compiler.automata.parse import parse_regex
+from kmesh.compiler.automata.subset import determinise
+
+__all__ = ["compile_regex"]
+
+
+def compile_regex(pattern: str, *, ignore_case: bool = False, bounds: Bounds = DEFAULT_BOUNDS) -> Dfa:
+    """Raises: RegexInvalid, a ValueError, where RE2 refuses the pattern; Unsupported; AutomatonTooLarge."""
+    regex = parse_regex(pattern, ignore_case=ignore_case)
+    return minimise(determinise(Nfa(regex, bounds), bounds))
