@@ -1,11 +1,22 @@
 """Finite automata over bytes: what every string condition of a route compiles to. Pure; knows nothing of xDS.
 
-regex     parse (syntax, escapes, bracket) -> nfa (utf8) -> subset -> minimise -> a Dfa
+    Regex     parse (escapes, bracket) -> syntax -> nfa (utf8) -> subset -> minimise --+
+    Integers  integers -> syntax -> nfa -> subset -> minimise -------------------------+
+    Text      exact, prefix: trie -----------------------------------------------------+-> union (product) -> table
+              suffix: search ----------------------------------------------------------+
+              contains: search -> minimise --------------------------------------------+
+
+`compile_union` makes one automaton of all patterns of a field, whose vector has bit i set when pattern i matches;
+`make_table` lays it out flat. What would grow too large raises AutomatonTooLarge before it costs much.
 """
 
 from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds
 from kmesh.compiler.automata.dfa import DEAD, Dfa, Row
+from kmesh.compiler.automata.pattern import Integers, Kind, Pattern, Regex, Text
 from kmesh.compiler.automata.regex import compile_regex
 from kmesh.compiler.automata.syntax import RegexInvalid
+from kmesh.compiler.automata.table import START, Table, make_table
+from kmesh.compiler.automata.union import compile_union
 
-__all__ = ["DEAD", "DEFAULT_BOUNDS", "AutomatonTooLarge", "Bounds", "Dfa", "RegexInvalid", "Row", "compile_regex"]
+__all__ = ["DEAD", "DEFAULT_BOUNDS", "START", "AutomatonTooLarge", "Bounds", "Dfa", "Integers", "Kind", "Pattern"]
+__all__ += ["Regex", "RegexInvalid", "Row", "Table", "Text", "compile_regex", "compile_union", "make_table"]

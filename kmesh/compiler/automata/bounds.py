@@ -1,4 +1,4 @@
-"""How large automata may grow, and the error that says which bound a matcher is over.
+"""How large automata may grow, and the error that says which bound a pattern is over.
 
 Subset construction can take exponential time and memory in the pattern's length; every loop that could is counted
 against one of these.
@@ -17,7 +17,7 @@ class AutomatonTooLarge(Unsupported):
     """An automaton is over a bound. Construction stops there, so `needed` is the least that it would take."""
 
     def __init__(self, bound: str, needed: int, limit: int) -> None:
-        super().__init__(f"an automaton of {needed} {bound} or more, where {limit} is the limit,", "its matchers")
+        super().__init__(f"an automaton of {needed} {bound} or more (the limit is {limit})", "its patterns")
         self.bound = bound
         self.needed = needed
         self.limit = limit
@@ -33,10 +33,12 @@ class Bounds:
     """Of one regex's DFA before it is minimised."""
     subset_members: int = 1_000_000
     """NFA states in all subsets of one regex together: bounds the time that it takes."""
+    contains_states: int = 10_000
+    """Of the automaton of all `contains` patterns of a field: it takes 2**n states or more for n of them."""
     states: int = 1 << 18
     """Of the finished automaton of a field."""
-    live_pairs: int = 10_000_000
-    """States of single matchers in all states of a product together: bounds the time that it takes."""
+    product_steps: int = 20_000_000
+    """Transitions of single automata that are followed to make that of a field: bounds the time that it takes."""
 
     def check(self, bound: str, needed: int) -> None:
         """Raises: AutomatonTooLarge when `needed` is over the bound of that name."""

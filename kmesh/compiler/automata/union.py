@@ -1,0 +1,97 @@
+"""All patterns of a field as one automaton, whose vector says which of them match.
+
+Each sort of pattern has its own direct construction: exact texts and prefixes one trie, suffixes and contained texts
+one search each, all of them twice if some ignore case, and every regex and range an automaton of its own. The
+automaton of the field is their product. Equal patterns are compiled once, with the bits of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, Bounds
+from kmesh.compiler.automata.dfa import Dfa
+from kmesh.compiler.automata.integers import compile_integers
+from kmesh.compiler.automata.pattern import Integers, Kind, Pattern, Regex, Text
+from kmesh.compiler.automata.product import multiply
+from kmesh.compiler.automata.regex import compile_regex
+from kmesh.compiler.automata.search import compile_contains, compile_suffixes
+from kmesh.compiler.automata.trie import compile_anchored
+
+__all__ = ["compile_union"]
+
+
+def compile_union(patterns: Sequence[Pattern], *, bounds: Bounds = DEFAULT_BOUNDS) -> Dfa:
+    """The smallest automaton whose vector has bit i when patterns[i] matches the whole subject.
+
+    Raises: RegexInvalid; Unsupported for a regex; AutomatonTooLarge.
+    """
+    vectors: dict[Pattern, int] = {}
+    for index, pattern in enumerate(patterns):
+        vectors[pattern] = vectors.get(pattern, 0) | 1 << index
+    parts = [
+        *_compile_texts(vectors, ignore_case=False, bounds=bounds),
+        *_compile_texts(vectors, ignore_case=True, bounds=bounds),
+        *_compile_others(vectors, bounds),
+    ]
+    return multiply(parts, bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Text -> vector, by how it is compared."""
+
+    exact: dict[bytes, int] = field(default_factory=dict)
+    prefixes: dict[bytes, int] = field(default_factory=dict)
+    suffixes: dict[bytes, int] = field(default_factory=dict)
+    contained: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, kind: Kind, text: bytes, vector: int) -> None:
+        """A separated prefix is the exact text, or the prefix that ends in the slash."""
+        match kind:
+            case Kind.EXACT:
+                _add_vector(self.exact, text, vector)
+            case Kind.PREFIX:
+                _add_vector(self.prefixes, text, vector)
+            case Kind.SEPARATED_PREFIX:
+                _add_vector(self.exact, text, vector)
+                _add_vector(self.prefixes, text + b"/", vector)
+            case Kind.SUFFIX:
+                _add_vector(self.suffixes, text, vector)
+            case Kind.CONTAINS:
+                _add_vector(self.contained, text, vector)
+            case _:
+                assert_never(kind)
+
+
+def _add_vector(vectors: dict[bytes, int], text: bytes, vector: int) -> None:
+    vectors[text] = vectors.get(text, 0) | vector
+
+
+def _compile_texts(vectors: Mapping[Pattern, int], *, ignore_case: bool, bounds: Bounds) -> Iterator[Dfa]:
+    texts = _Texts()
+    for pattern, vector in vectors.items():
+        if isinstance(pattern, Text) and pattern.ignore_case == ignore_case:
+            texts.add(pattern.kind, pattern.text.lower() if ignore_case else pattern.text, vector)
+    if texts.exact or texts.prefixes:
+        yield compile_anchored(texts.exact, texts.prefixes, ignore_case=ignore_case, bounds=bounds)
+    if texts.suffixes:
+        yield compile_suffixes(texts.suffixes, ignore_case=ignore_case, bounds=bounds)
+    if texts.contained:
+        yield compile_contains(texts.contained, ignore_case=ignore_case, bounds=bounds)
+
+
+def _compile_others(vectors: Mapping[Pattern, int], bounds: Bounds) -> Iterator[Dfa]:
+    for pattern, vector in vectors.items():
+        match pattern:
+            case Regex():
+                dfa = compile_regex(pattern.pattern, ignore_case=pattern.ignore_case, bounds=bounds)
+            case Integers():
+                dfa = compile_integers(pattern)
+            case Text():
+                continue
+            case _:
+                assert_never(pattern)
+        yield replace(dfa, vectors=tuple(vector if accepts else 0 for accepts in dfa.vectors))
