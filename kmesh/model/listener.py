@@ -8,15 +8,19 @@ from enum import Enum
 from kmesh.model.address import Protocol, SocketAddress
 from kmesh.model.limitation import Limitation
 from kmesh.model.route import RouteConfiguration
+from kmesh.model.weighted_cluster import WeightedCluster
 
 __all__ = [
     "Direction",
+    "EscapedSlashes",
     "FilterChain",
     "FilterChainMatch",
     "HttpConnectionManager",
     "Listener",
     "NetworkFilter",
+    "Normalization",
     "SourceType",
+    "StripPort",
     "TcpProxy",
     "UdpProxy",
     "UnsupportedNetworkFilter",
@@ -40,12 +44,6 @@ class SourceType(Enum):
     EXTERNAL = "EXTERNAL"
 
 
-@dataclass(frozen=True, slots=True)
-class WeightedCluster:
-    name: str
-    weight: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxy:
     """envoy.filters.network.tcp_proxy. A plain `cluster` is one entry of weight 1; weights of 0 are dropped."""
@@ -64,12 +62,47 @@ class UdpProxy:
     limitations: tuple[Limitation, ...] = ()
 
 
+class EscapedSlashes(Enum):
+    """path_with_escaped_slashes_action: what becomes of %2F, %5C and their lower-case forms in paths."""
+
+    KEEP_UNCHANGED = "KEEP_UNCHANGED"
+    REJECT_REQUEST = "REJECT_REQUEST"
+    UNESCAPE_AND_REDIRECT = "UNESCAPE_AND_REDIRECT"
+    UNESCAPE_AND_FORWARD = "UNESCAPE_AND_FORWARD"
+
+
+class StripPort(Enum):
+    """Which ports are cut off Host before anything is matched."""
+
+    NONE = "none"
+    MATCHING = "strip_matching_host_port"
+    """The port that was connected to."""
+    ANY = "strip_any_host_port"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalization:
+    """What is done to requests before their virtual host and route are looked for; every default does nothing.
+
+    Connections decided at connect are not touched: the fields are among their listener's limitations too.
+    """
+
+    escaped_slashes: EscapedSlashes = EscapedSlashes.KEEP_UNCHANGED
+    normalizes_path: bool = False
+    """normalize_path: RFC 3986 section 6, dot segments and percent-encoding."""
+    merges_slashes: bool = False
+    strip_port: StripPort = StripPort.NONE
+    strips_trailing_dot: bool = False
+    """strip_trailing_host_dot."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConnectionManager:
     """envoy.filters.network.http_connection_manager: `route_config` inline, or `rds_name` to subscribe to."""
 
     route_config: RouteConfiguration | None = None
     rds_name: str = ""
+    normalization: Normalization = Normalization()
     limitations: tuple[Limitation, ...] = ()
 
 

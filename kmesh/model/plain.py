@@ -9,11 +9,12 @@ from typing import Any, get_args
 
 from kmesh.model.address import V4_MAPPED, HostAddress, SocketAddress
 from kmesh.model.listener import NetworkFilter
-from kmesh.model.route import ClusterAction, OtherAction
+from kmesh.model.match import PresentMatch, RangeMatch, StringMatch
+from kmesh.model.route import Action
 
 __all__ = ["to_plain"]
 
-_ONE_OF_SEVERAL = (*get_args(NetworkFilter), ClusterAction, OtherAction)
+_ONE_OF_SEVERAL = (*get_args(NetworkFilter), *get_args(Action), StringMatch, RangeMatch, PresentMatch)
 """Classes that stand where another might: their plain form says which, as "type"."""
 
 
@@ -29,6 +30,8 @@ def to_plain(value: object, *, has_defaults: bool = True) -> Any:
             return value.name
         case SocketAddress() | HostAddress():
             return str(value)
+        case bytes():
+            return value.decode(errors="backslashreplace")
         case (bytes() as network, int() as length):
             return _print_prefix(network, length)
         case tuple():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kmesh.model.listener import HttpConnectionManager, Listener, TcpProxy, UdpProxy
-from kmesh.model.route import ClusterAction, RouteConfiguration
+from kmesh.model.route import ClusterAction, RouteConfiguration, WeightedClusters
 
 __all__ = ["clusters_of_listener", "clusters_of_routes", "route_configs_of"]
 
@@ -22,7 +22,7 @@ def clusters_of_listener(listener: Listener) -> frozenset[str]:
 
 
 def clusters_of_routes(route_config: RouteConfiguration) -> frozenset[str]:
-    """Clusters that its routes may lead to."""
+    """Clusters that its routes name; one named by a request is not known here."""
     return frozenset(_clusters_of_routes(route_config))
 
 
@@ -43,5 +43,5 @@ def _clusters_of_routes(route_config: RouteConfiguration) -> Iterator[str]:
             match route.action:
                 case ClusterAction(cluster=cluster):
                     yield cluster
-                case other:
-                    yield from other.clusters
+                case WeightedClusters(clusters=clusters):
+                    yield from (weighted.name for weighted in clusters)

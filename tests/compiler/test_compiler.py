@@ -17,7 +17,7 @@ from kmesh.model.cluster import Cluster, Discovery, LbPolicy
 from kmesh.model.endpoint import ClusterLoadAssignment, DropOverload, Endpoint, Health, Locality, LocalityEndpoints
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import FilterChain, HttpConnectionManager, Listener, TcpProxy, WeightedCluster
-from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost
+from kmesh.model.route import ClusterAction, Feature, Route, RouteConfiguration, VirtualHost
 from kmesh.model.snapshot import Snapshot
 from kmesh.records.constants import Reason
 from tests.support.distribution import measure
@@ -25,6 +25,7 @@ from tests.support.snapshot_strategies import cluster_snapshots, listener_snapsh
 
 SERVICE = SocketAddress.parse("10.96.0.1", 80)
 REFUSED = (Limitation(feature="feature", path="path", effect=Effect.REFUSED),)
+ASKED = (Feature(name="Route.typed_per_filter_config", path="path"),)
 
 
 def make_endpoint(number: int, weight: int = 1) -> Endpoint:
@@ -193,7 +194,7 @@ def with_routes(snapshot: Snapshot, config: RouteConfiguration) -> Snapshot:
     return replace(snapshot, listeners={"l0": listener}, route_configs={"r": config})
 
 
-ROUTE = Route(matches_all=True, action=ClusterAction(cluster="c0"))
+ROUTE = Route(action=ClusterAction(cluster="c0"))
 HOST = VirtualHost(name="host", domains=("*",), routes=(ROUTE,))
 ROUTES = RouteConfiguration(name="r", virtual_hosts=(HOST,))
 
@@ -209,18 +210,18 @@ ROUTES = RouteConfiguration(name="r", virtual_hosts=(HOST,))
         pytest.param(limit_chain, "listener l0", id="filter_chain"),
         pytest.param(limit_filter, "listener l0", id="network_filter"),
         pytest.param(
-            lambda s: with_routes(s, replace(ROUTES, limitations=REFUSED)), "route configuration r", id="route_config"
+            lambda s: with_routes(s, replace(ROUTES, features=ASKED)), "route configuration r", id="route_config"
         ),
         pytest.param(
-            lambda s: with_routes(s, replace(ROUTES, virtual_hosts=(replace(HOST, limitations=REFUSED),))),
+            lambda s: with_routes(s, replace(ROUTES, virtual_hosts=(replace(HOST, features=ASKED),))),
             "route configuration r",
             id="virtual_host",
         ),
         pytest.param(
             lambda s: with_routes(
-                s, replace(ROUTES, virtual_hosts=(replace(HOST, routes=(replace(ROUTE, limitations=REFUSED),)),))
+                s, replace(ROUTES, virtual_hosts=(replace(HOST, routes=(replace(ROUTE, features=ASKED),)),))
             ),
-            "route configuration r",
+            "listener l0",
             id="route",
         ),
         pytest.param(

@@ -10,8 +10,9 @@ from kmesh.model.address import HostAddress, SocketAddress
 from kmesh.model.endpoint import Endpoint, Locality
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import FilterChain, FilterChainMatch, HttpConnectionManager, UdpProxy
+from kmesh.model.match import HeaderMatch, RangeMatch
 from kmesh.model.plain import to_plain
-from kmesh.model.route import ClusterAction, OtherAction, Route
+from kmesh.model.route import ClusterAction, DirectResponse, Route
 
 
 def prefix(ip: str, bits: int) -> tuple[bytes, int]:
@@ -43,14 +44,19 @@ def prefix(ip: str, bits: int) -> tuple[bytes, int]:
             id="one of several filters",
         ),
         pytest.param(
-            Route(matches_all=True, action=ClusterAction(cluster="a")),
-            {"matches_all": True, "action": {"type": "ClusterAction", "cluster": "a"}},
+            Route(action=ClusterAction(cluster="a")),
+            {"action": {"type": "ClusterAction", "cluster": "a"}},
             id="one of several actions",
         ),
         pytest.param(
-            Route(matches_all=False, action=OtherAction(kind="redirect")),
-            {"matches_all": False, "action": {"type": "OtherAction", "kind": "redirect"}},
-            id="the other action",
+            Route(action=DirectResponse(status=404, body=b"none\xff")),
+            {"action": {"type": "DirectResponse", "status": 404, "body": "none\\xff"}},
+            id="bytes",
+        ),
+        pytest.param(
+            HeaderMatch(name="a", value=RangeMatch(start=1, end=2)),
+            {"name": "a", "value": {"type": "RangeMatch", "start": 1, "end": 2}},
+            id="one of several conditions",
         ),
     ],
 )
@@ -65,6 +71,13 @@ def test_with_defaults() -> None:
         "type": "HttpConnectionManager",
         "route_config": None,
         "rds_name": "web",
+        "normalization": {
+            "escaped_slashes": "KEEP_UNCHANGED",
+            "normalizes_path": False,
+            "merges_slashes": False,
+            "strip_port": "NONE",
+            "strips_trailing_dot": False,
+        },
         "limitations": [{"feature": "f", "path": "", "effect": "UNENFORCED"}],
     }
 

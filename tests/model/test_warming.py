@@ -13,7 +13,7 @@ from kmesh.model.cluster import Cluster, Discovery
 from kmesh.model.endpoint import ClusterLoadAssignment, Endpoint, Locality, LocalityEndpoints
 from kmesh.model.listener import FilterChain, HttpConnectionManager, Listener, TcpProxy, UdpProxy, WeightedCluster
 from kmesh.model.references import clusters_of_listener, clusters_of_routes, route_configs_of
-from kmesh.model.route import ClusterAction, OtherAction, Route, RouteConfiguration, VirtualHost
+from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost, WeightedClusters
 from kmesh.model.snapshot import Snapshot
 from kmesh.model.warming import Assembler
 
@@ -49,7 +49,7 @@ def http(name: str, rds_name: str) -> Listener:
 
 
 def routes(name: str, *clusters: str) -> RouteConfiguration:
-    table = tuple(Route(matches_all=True, action=ClusterAction(cluster=cluster)) for cluster in clusters)
+    table = tuple(Route(action=ClusterAction(cluster=cluster)) for cluster in clusters)
     return RouteConfiguration(name=name, virtual_hosts=(VirtualHost(name="v", domains=("*",), routes=table),))
 
 
@@ -299,8 +299,8 @@ def test_mappings_are_sorted_whatever_the_order_of_arrival(mesh: Assembler) -> N
 
 def test_references_of_every_kind_of_filter() -> None:
     inline = HttpConnectionManager(route_config=routes("r", "in"))
-    other = OtherAction(kind="weighted_clusters", clusters=("w1", "w2"))
-    table = VirtualHost(name="v", domains=("*",), routes=(Route(matches_all=False, action=other),))
+    other = WeightedClusters(clusters=(WeightedCluster("w1", 1), WeightedCluster("w2", 0)))
+    table = VirtualHost(name="v", domains=("*",), routes=(Route(action=other),))
     assert clusters_of_routes(RouteConfiguration(name="r", virtual_hosts=(table,))) == {"w1", "w2"}
     listener = Listener(
         name="l",

@@ -19,13 +19,15 @@ from kmesh.model.listener import (
     UnsupportedNetworkFilter,
     WeightedCluster,
 )
-from kmesh.model.route import ClusterAction, OtherAction, Route, RouteConfiguration, VirtualHost
+from kmesh.model.match import PathMatch, RouteMatch
+from kmesh.model.route import ClusterAction, Redirect, Route, RouteConfiguration, VirtualHost
 from kmesh.model.snapshot import Snapshot
 
 __all__ = ["DESTINATIONS", "assignments", "cluster_snapshots", "listener_snapshots"]
 
 CLUSTERS = ("a", "b", "c")
 ROUTES = ("r", "s")
+NARROW = RouteMatch(path=PathMatch(text="/narrow"))
 _HOSTS = ("10.96.0.1", "10.96.0.2", "2001:db8::1")
 _PORTS = (80, 81)
 _SERVICES = [SocketAddress.parse(host, port) for host in _HOSTS for port in _PORTS]
@@ -101,8 +103,9 @@ def _clusters(name: str) -> st.SearchStrategy[Cluster]:
 
 def _route_configs(name: str) -> st.SearchStrategy[RouteConfiguration]:
     to_cluster = st.builds(ClusterAction, cluster=st.sampled_from(("a", "a", "b")))
-    actions = st.one_of(to_cluster, to_cluster, st.just(OtherAction(kind="redirect")))
-    routes = st.lists(st.builds(Route, matches_all=st.booleans(), action=actions), max_size=3).map(tuple)
+    actions = st.one_of(to_cluster, to_cluster, st.just(Redirect()))
+    matches = st.sampled_from([RouteMatch(), NARROW])
+    routes = st.lists(st.builds(Route, match=matches, action=actions), max_size=3).map(tuple)
     hosts = st.builds(
         VirtualHost, name=st.just("host"), domains=st.sampled_from([("*",), ("x", "*"), ("x",)]), routes=routes
     )

@@ -21,7 +21,7 @@ from kmesh.errors import Unsupported
 from kmesh.model.cluster import UpstreamHttp
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import HttpConnectionManager
-from kmesh.model.route import OtherAction, Route, RouteConfiguration, VirtualHost
+from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost
 from kmesh.records.constants import Reason
 
 __all__ = ["connect_time_http"]
@@ -72,16 +72,24 @@ def _find_only_cluster(unit: ListenerUnit, route_config: RouteConfiguration) -> 
         if not routes or not routes[-1].matches_all:
             raise Unsupported("a virtual host without a route for every request", path)
         for index, route in enumerate(routes):
-            if isinstance(route.action, OtherAction):
-                raise Unsupported(f"route action {route.action.kind}", f"{path}[{index}]")
-            if cluster not in (None, route.action.cluster):
+            target = _follow(route, f"{path}[{index}]")
+            if cluster not in (None, target):
                 raise Unsupported("routes to several clusters", f"{path}[{index}]")
-            cluster = route.action.cluster
+            cluster = target
     assert cluster is not None
     upstream = unit.clusters.get(cluster)
     if upstream and upstream.upstream_http is UpstreamHttp.HTTP2:
         raise Unsupported(f"HTTP/2 to cluster {cluster!r} whatever the client speaks", "")
     return cluster
+
+
+def _follow(route: Route, path: str) -> str:
+    """The cluster of a route that leads to one and leaves the exchange alone. Raises: Unsupported."""
+    features = [limit.feature for limit in route.limitations if limit.effect is Effect.REFUSED]
+    if features or not isinstance(route.action, ClusterAction):
+        name = features[0] if features else route.action.feature
+        raise Unsupported(f"route action {name.rpartition('.')[2]}", path)
+    return route.action.cluster
 
 
 def _routes_met(host: VirtualHost) -> tuple[Route, ...]:
@@ -97,4 +105,4 @@ def _limitations_met(route_config: RouteConfiguration) -> Iterator[Limitation]:
     for host in route_config.virtual_hosts:
         yield from host.limitations
         for route in _routes_met(host):
-            yield from route.limitations
+            yield from (limit for limit in route.limitations if limit.effect is not Effect.REFUSED)

@@ -4,7 +4,9 @@ A test walks the messages' descriptors and fails when a field is in no class, so
 add one that is silently dropped. The words of treatment.py: honoured (read by a decoder), parts (read, with
 limitations of their own), ignored (for a reason that holds for every value), and limited by effect: refused (it may
 change where a connection goes, whether it may, or its bytes), unenforced (a protection beside routing) and
-approximated. A HTTP route with a refused field becomes an OtherAction of that name.
+approximated. These are for connections decided at connect; some are in the model as well, for those that will not be
+(kmesh.model.listener.Normalization). What routes ask for are features: kmesh.model.route_features says what becomes
+of each.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ _NO_BUFFER = "a setting of a proxy's buffers, and no proxy holds bytes"
 _NO_HOP = "describes a proxy hop in headers or replies of its own, and there is no hop"
 _NO_SNIFFING = "bounds sniffing of first bytes, which is not done"
 _NO_CODEC = "a setting of a proxy's HTTP codec, and bytes pass end to end"
-_NO_MATCHING = "matters where hosts or paths choose, and then nothing is decided at connect"
 _END_TO_END = "upgrades and bodies pass end to end"
 _ONE_POOL = "a setting of a proxy's connection pool; here each connection is the application's own"
 _RING = "the shape of a hash ring: a connection without a hash policy draws from it by weight"
@@ -154,74 +155,93 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
 
 _ROUTES: Mapping[str, Treatment] = {
     "envoy.config.route.v3.RouteConfiguration": treat(
-        "name",
+        "name ignore_port_in_host_matching ignore_path_parameters_in_path_matching"
+        " max_direct_response_body_size_bytes",
         parts="virtual_hosts",
         ignored={
             _REPORTS: "metadata",
             "a cluster that does not exist refuses its connections": "validate_clusters",
-            "orders header changes, which are refused themselves": "most_specific_header_mutations_wins",
-            "bounds direct responses, which are actions of their own": "max_direct_response_body_size_bytes",
+            "orders header changes, which are features themselves": "most_specific_header_mutations_wins",
             "used only by the routes that name it": "cluster_specifier_plugins",
-            _NO_MATCHING: "ignore_port_in_host_matching ignore_path_parameters_in_path_matching",
         },
-        refused="vhds internal_only_headers response_headers_to_add response_headers_to_remove"
+        features="vhds internal_only_headers response_headers_to_add response_headers_to_remove"
         " request_headers_to_add request_headers_to_remove request_mirror_policies vhost_header"
         " typed_per_filter_config",
     ),
     "envoy.config.route.v3.VirtualHost": treat(
         "name domains",
         parts="routes",
-        ignored={
-            _REPORTS: "virtual_clusters metadata",
-            _NO_HOP: "include_request_attempt_count include_attempt_count_in_response"
-            " include_is_timeout_retry_header",
-            _NO_BUFFER: "per_request_buffer_limit_bytes request_body_buffer_limit",
-        },
-        refused="matcher require_tls rate_limits request_headers_to_add request_headers_to_remove"
-        " response_headers_to_add response_headers_to_remove cors typed_per_filter_config request_mirror_policies",
-        unenforced="retry_policy retry_policy_typed_config hedge_policy",
+        present="retry_policy",
+        ignored={_REPORTS: "virtual_clusters metadata"},
+        features="matcher require_tls rate_limits request_headers_to_add request_headers_to_remove"
+        " response_headers_to_add response_headers_to_remove cors typed_per_filter_config request_mirror_policies"
+        " retry_policy_typed_config hedge_policy include_request_attempt_count include_attempt_count_in_response"
+        " include_is_timeout_retry_header per_request_buffer_limit_bytes request_body_buffer_limit",
     ),
     "envoy.config.route.v3.Route": treat(
-        "name route",
+        "name route redirect direct_response",
         parts="match",
-        ignored={
-            _REPORTS: "metadata decorator tracing stat_prefix",
-            _NO_BUFFER: "per_request_buffer_limit_bytes request_body_buffer_limit",
-        },
-        refused="redirect direct_response filter_action non_forwarding_action typed_per_filter_config"
-        " request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove",
+        present="filter_action non_forwarding_action",
+        ignored={_REPORTS: "metadata decorator tracing stat_prefix"},
+        features="typed_per_filter_config request_headers_to_add request_headers_to_remove response_headers_to_add"
+        " response_headers_to_remove per_request_buffer_limit_bytes request_body_buffer_limit",
     ),
     "envoy.config.route.v3.RouteMatch": treat(
-        "prefix runtime_fraction",
-        ignored={"a prefix that every path has, has no letters": "case_sensitive"},
-        refused="path safe_regex connect_matcher path_separated_prefix path_match_policy headers query_parameters"
-        " grpc tls_context dynamic_metadata filter_state",
+        "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters"
+        " tls_context",
+        present="grpc",
+        features="connect_matcher path_match_policy dynamic_metadata filter_state",
     ),
+    "envoy.config.route.v3.RouteMatch.TlsContextMatchOptions": treat("presented validated"),
+    "envoy.config.route.v3.HeaderMatcher": treat(
+        "name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match"
+        " string_match invert_match treat_missing_header_as_empty"
+    ),
+    "envoy.config.route.v3.QueryParameterMatcher": treat("name string_match present_match"),
+    "envoy.type.matcher.v3.StringMatcher": treat(
+        "exact prefix suffix safe_regex contains ignore_case", features="custom"
+    ),
+    "envoy.type.matcher.v3.RegexMatcher": treat(
+        "regex", ignored={"bounds the size of RE2's programs, and there are none": "google_re2"}
+    ),
+    "envoy.type.v3.Int64Range": treat("start end"),
     "envoy.config.core.v3.RuntimeFractionalPercent": treat(
         "default_value", ignored={"there is no runtime that could override the default": "runtime_key"}
     ),
     "envoy.type.v3.FractionalPercent": treat("numerator denominator"),
     "envoy.config.route.v3.RouteAction": treat(
-        "cluster timeout max_stream_duration upgrade_configs",
-        ignored={
-            "a cluster that does not exist refuses its connections": "cluster_not_found_response_code",
-            "about TLS early data, and TLS ends elsewhere": "early_data_policy",
-            "chooses among rate limits, which are refused themselves": "include_vh_rate_limits",
-            "bounds internal redirects, which are refused themselves": "max_internal_redirects",
-        },
-        refused="cluster_header weighted_clusters cluster_specifier_plugin inline_cluster_specifier_plugin"
-        " metadata_match prefix_rewrite regex_rewrite path_rewrite_policy path_rewrite host_rewrite_literal"
+        "cluster cluster_header weighted_clusters timeout max_stream_duration upgrade_configs",
+        present="retry_policy cluster_specifier_plugin inline_cluster_specifier_plugin",
+        features="metadata_match prefix_rewrite regex_rewrite path_rewrite_policy path_rewrite host_rewrite_literal"
         " auto_host_rewrite host_rewrite_header host_rewrite_path_regex host_rewrite append_x_forwarded_host"
-        " request_mirror_policies rate_limits hash_policy cors internal_redirect_policy internal_redirect_action",
-        unenforced="idle_timeout flush_timeout retry_policy retry_policy_typed_config priority max_grpc_timeout"
-        " grpc_timeout_offset hedge_policy",
+        " request_mirror_policies rate_limits hash_policy cors internal_redirect_policy internal_redirect_action"
+        " idle_timeout flush_timeout retry_policy_typed_config priority max_grpc_timeout grpc_timeout_offset"
+        " hedge_policy cluster_not_found_response_code early_data_policy include_vh_rate_limits"
+        " max_internal_redirects",
     ),
     "envoy.config.route.v3.RouteAction.MaxStreamDuration": treat(
-        unenforced="max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"
+        features="max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"
     ),
-    "envoy.config.route.v3.RouteAction.UpgradeConfig": treat(
-        ignored={_END_TO_END: "upgrade_type enabled"}, refused="connect_config"
+    "envoy.config.route.v3.RouteAction.UpgradeConfig": treat(features="upgrade_type enabled connect_config"),
+    "envoy.config.route.v3.WeightedCluster": treat(
+        "clusters",
+        ignored={
+            "there is no runtime that could override weights": "runtime_key_prefix",
+            "deprecated, and Envoy adds up the weights itself": "total_weight",
+        },
+        features="header_name use_hash_policy",
     ),
+    "envoy.config.route.v3.WeightedCluster.ClusterWeight": treat(
+        "name weight",
+        features="cluster_header metadata_match request_headers_to_add request_headers_to_remove"
+        " response_headers_to_add response_headers_to_remove typed_per_filter_config host_rewrite_literal",
+    ),
+    "envoy.config.route.v3.RedirectAction": treat(
+        "https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite response_code"
+        " strip_query",
+        features="regex_rewrite",
+    ),
+    "envoy.config.route.v3.DirectResponseAction": treat("status", present="body", features="body_format"),
 }
 
 _CLUSTER: Mapping[str, Treatment] = {

@@ -13,8 +13,11 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import (
+    EscapedSlashes,
     HttpConnectionManager,
     NetworkFilter,
+    Normalization,
+    StripPort,
     TcpProxy,
     UnsupportedNetworkFilter,
     WeightedCluster,
@@ -30,8 +33,13 @@ from kmesh.xds.resources.treatment import limitations_of
 __all__ = ["decode_network_filters"]
 
 _UINT32_MAX = 2**32 - 1
-_KEEPS_SLASHES = (0, 1)
-"""IMPLEMENTATION_SPECIFIC_DEFAULT and KEEP_UNCHANGED."""
+_ESCAPED_SLASHES = {
+    0: EscapedSlashes.KEEP_UNCHANGED,  # IMPLEMENTATION_SPECIFIC_DEFAULT
+    1: EscapedSlashes.KEEP_UNCHANGED,
+    2: EscapedSlashes.REJECT_REQUEST,
+    3: EscapedSlashes.UNESCAPE_AND_REDIRECT,
+    4: EscapedSlashes.UNESCAPE_AND_FORWARD,
+}
 _CODECS = {0: "AUTO", 1: "HTTP1", 2: "HTTP2", 3: "HTTP3"}
 
 
@@ -93,22 +101,39 @@ def _decode_tcp_proxy(extension: Extension, path: str) -> TcpProxy:
 
 def _decode_http(extension: Extension, path: str) -> HttpConnectionManager:
     manager = parse_extension(extension, http_connection_manager_pb2.HttpConnectionManager, path)
-    limitations = limitations_of(manager, FIELDS, path) + _limit_codec(manager, path) + _limit_slashes(manager, path)
+    normalization = _decode_normalization(manager, path)
+    limitations = limitations_of(manager, FIELDS, path) + _limit_codec(manager, path)
+    limitations += _limit_slashes(normalization, path)
     limitations += limit_router(manager.http_filters, under(path, "http_filters"))
     for index, upgrade in enumerate(manager.upgrade_configs):
         here = at(under(path, "upgrade_configs"), index)
         limitations += limitations_of(upgrade, FIELDS, here)
         limitations += limit_http_filters(upgrade.filters, under(here, "filters"))
-    match manager.WhichOneof("route_specifier"):
-        case "rds":
-            if not manager.rds.route_config_name:
-                raise FieldInvalid(under(path, "rds.route_config_name"), "must not be empty")
-            return HttpConnectionManager(rds_name=manager.rds.route_config_name, limitations=limitations)
-        case "route_config":
-            routes = decode_route_configuration(manager.route_config, under(path, "route_config"))
-            return HttpConnectionManager(route_config=routes, limitations=limitations)
-        case _:
-            return HttpConnectionManager(limitations=limitations)
+    if manager.HasField("rds") and not manager.rds.route_config_name:
+        raise FieldInvalid(under(path, "rds.route_config_name"), "must not be empty")
+    return HttpConnectionManager(
+        route_config=decode_route_configuration(manager.route_config, under(path, "route_config"))
+        if manager.HasField("route_config")
+        else None,
+        rds_name=manager.rds.route_config_name,
+        normalization=normalization,
+        limitations=limitations,
+    )
+
+
+def _decode_normalization(manager: Any, path: str) -> Normalization:
+    strip_port = StripPort.MATCHING if manager.strip_matching_host_port else StripPort.NONE
+    if manager.strip_any_host_port:
+        if strip_port is StripPort.MATCHING:
+            raise FieldInvalid(under(path, "strip_any_host_port"), "excludes strip_matching_host_port")
+        strip_port = StripPort.ANY
+    return Normalization(
+        escaped_slashes=_ESCAPED_SLASHES[manager.path_with_escaped_slashes_action],
+        normalizes_path=manager.normalize_path.value,
+        merges_slashes=manager.merge_slashes,
+        strip_port=strip_port,
+        strips_trailing_dot=manager.strip_trailing_host_dot,
+    )
 
 
 def _limit_codec(manager: Any, path: str) -> tuple[Limitation, ...]:
@@ -117,9 +142,9 @@ def _limit_codec(manager: Any, path: str) -> tuple[Limitation, ...]:
     return () if codec in ("AUTO", "HTTP1") else (_refused(f"codec_type {codec}", under(path, "codec_type")),)
 
 
-def _limit_slashes(manager: Any, path: str) -> tuple[Limitation, ...]:
-    """Paths are kept unchanged, which is also the default."""
-    if manager.path_with_escaped_slashes_action in _KEEPS_SLASHES:
+def _limit_slashes(normalization: Normalization, path: str) -> tuple[Limitation, ...]:
+    """Where connections are decided at connect, paths are kept unchanged, which is also the default."""
+    if normalization.escaped_slashes is EscapedSlashes.KEEP_UNCHANGED:
         return ()
     name = "path_with_escaped_slashes_action"
     return (Limitation(feature=name, path=under(path, name), effect=Effect.UNENFORCED),)

@@ -7,7 +7,7 @@ concerns: it may change where they go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,13 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from kmesh.model.limitation import Effect, Limitation
+from kmesh.model.route import Feature
 from kmesh.xds.resources.field import at, under
 
-__all__ = ["Treatment", "limitations_of", "treat"]
+__all__ = ["Treatment", "features_of", "limitations_of", "treat"]
+
+_Found = tuple[str, str, Effect | None]
+"""Message and field, path, and the effect of what is limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class Treatment:
     """Has no effect on connections, for the reason given."""
     limited: Mapping[str, Effect]
     """Valid, and not honoured here."""
+    features: frozenset[str]
+    """Carried in the model by name (kmesh.model.route_features); see `features_of`."""
     names: frozenset[str] = field(init=False)
     silent: frozenset[str] = field(init=False)
     """Neither walked nor limited."""
 
     def __post_init__(self) -> None:
-        groups = (self.honoured, self.parts, self.present, self.ignored, self.limited)
+        groups = (self.honoured, self.parts, self.present, self.ignored, self.limited, self.features)
         names = frozenset[str]().union(*groups)
         assert len(names) == sum(map(len, groups)), "a field has two treatments"
         object.__setattr__(self, "names", names)
@@ -55,6 +61,7 @@ def treat(
     refused: str = "",
     unenforced: str = "",
     approximated: str = "",
+    features: str = "",
 ) -> Treatment:
     """Field names separated by spaces; `ignored` maps a reason to its fields."""
     effects = ((Effect.REFUSED, refused), (Effect.UNENFORCED, unenforced), (Effect.APPROXIMATED, approximated))
@@ -64,47 +71,56 @@ def treat(
         present=frozenset(present.split()),
         ignored={name: reason for reason, names in (ignored or {}).items() for name in names.split()},
         limited={name: effect for effect, names in effects for name in names.split()},
+        features=frozenset(features.split()),
     )
 
 
 def limitations_of(message: Message, fields: Mapping[str, Treatment], path: str = "") -> tuple[Limitation, ...]:
-    """What `message`, at `path` of its resource, asks for that is not honoured, in field order."""
-    out: list[Limitation] = []
-    _collect(message, fields, path, out)
-    return tuple(out)
+    """What `message`, at `path` of its resource, asks for that is not honoured, in field order. Without features."""
+    return tuple(
+        Limitation(feature=name, path=where, effect=effect)
+        for name, where, effect in _find(message, fields, path)
+        if effect is not None
+    )
 
 
-def _collect(message: Message, fields: Mapping[str, Treatment], path: str, out: list[Limitation]) -> None:
+def features_of(message: Message, fields: Mapping[str, Treatment], path: str = "") -> tuple[Feature, ...]:
+    """What a route, virtual host or route configuration asks for beside what its model object says.
+
+    A field that is limited, or that is not known at all, is a feature like any other.
+    """
+    return tuple(Feature(name=name, path=where) for name, where, _ in _find(message, fields, path))
+
+
+def _find(message: Message, fields: Mapping[str, Treatment], path: str) -> Iterator[_Found]:
     descriptor = message.DESCRIPTOR
     if descriptor.full_name.startswith("google.protobuf."):
         return
     treatment = fields[descriptor.full_name]
     unknown = UnknownFieldSet(message)
     for index in range(len(unknown)):
-        out.append(_limit(f"{descriptor.name} field {unknown[index].field_number}", path, Effect.REFUSED))
+        yield f"{descriptor.name} field {unknown[index].field_number}", path, Effect.REFUSED
     for known, value in message.ListFields():
         name = known.name
         if name in treatment.honoured:
             if known.message_type is not None:
-                _descend(value, known.is_repeated, fields, under(path, name), out)
+                yield from _descend(value, known.is_repeated, fields, under(path, name))
         elif name in treatment.silent or not _asks(value):
             continue
         else:
-            effect = treatment.limited.get(name, Effect.REFUSED)
-            out.append(_limit(f"{descriptor.name}.{name}", under(path, name), effect))
+            effect = None if name in treatment.features else treatment.limited.get(name, Effect.REFUSED)
+            yield f"{descriptor.name}.{name}", under(path, name), effect
 
 
-def _descend(
-    value: Any, is_repeated: bool, fields: Mapping[str, Treatment], path: str, out: list[Limitation]
-) -> None:
+def _descend(value: Any, is_repeated: bool, fields: Mapping[str, Treatment], path: str) -> Iterator[_Found]:
     if not is_repeated:
-        _collect(value, fields, path, out)
+        yield from _find(value, fields, path)
     elif not isinstance(value, Mapping):
         for index, inner in enumerate(value):
-            _collect(inner, fields, at(path, index), out)
+            yield from _find(inner, fields, at(path, index))
     elif isinstance(next(iter(value.values()), None), Message):
         for key, inner in value.items():
-            _collect(inner, fields, at(path, key), out)
+            yield from _find(inner, fields, at(path, key))
 
 
 def _asks(value: Any) -> bool:
@@ -117,6 +133,3 @@ def _asks(value: Any) -> bool:
         case _:
             return True
 
-
-def _limit(feature: str, path: str, effect: Effect) -> Limitation:
-    return Limitation(feature=feature, path=path, effect=effect)

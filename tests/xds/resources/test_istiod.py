@@ -7,7 +7,7 @@ from typing import Any
 from kmesh.model.cluster import Cluster, Discovery, LbPolicy
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import Direction, HttpConnectionManager, Listener, TcpProxy, WeightedCluster
-from kmesh.model.route import ClusterAction, OtherAction, RouteConfiguration
+from kmesh.model.route import ClusterAction, DirectResponse, RouteConfiguration
 from kmesh.xds.resources import cluster, listener, route
 from tests.support.resources import encode, filter_chain, http_manager, socket_address, tcp_proxy, typed
 
@@ -231,7 +231,7 @@ def test_route_configuration_of_a_port() -> None:
     assert [host.routes[0].action for host in got.virtual_hosts] == [
         ClusterAction(cluster=name),
         ClusterAction(cluster="PassthroughCluster"),
-        OtherAction(kind="direct_response"),
+        DirectResponse(status=502),
     ]
     assert [host.limitations for host in got.virtual_hosts] == [(), (), ()]
     assert got.limitations == ()

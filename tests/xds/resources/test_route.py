@@ -1,4 +1,4 @@
-"""RouteConfiguration: which routes match everything and change nothing, and what stands in the others' way."""
+"""RouteConfiguration: conditions, actions and features, and what of them is invalid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,32 @@ import pytest
 
 from kmesh.errors import ResourceInvalid
 from kmesh.model.limitation import Effect
-from kmesh.model.route import ClusterAction, OtherAction, Route, RouteConfiguration
+from kmesh.model.match import (
+    HeaderMatch,
+    PathKind,
+    PathMatch,
+    PresentMatch,
+    QueryParameterMatch,
+    RangeMatch,
+    RouteMatch,
+    StringKind,
+    StringMatch,
+    TlsMatch,
+)
+from kmesh.model.route import (
+    Action,
+    ClusterAction,
+    ClusterHeader,
+    DirectResponse,
+    OtherAction,
+    Redirect,
+    RegexRewrite,
+    Route,
+    RouteConfiguration,
+    WeightedClusters,
+)
+from kmesh.model.route_features import DEFAULT_RETRY, NO_TIMEOUT, PROXY_HEADER_MATCH
+from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.xds.resources.route import TYPE
 from tests.support.resources import encode, route_to, typed
 
@@ -29,16 +54,40 @@ def decode_route(body: dict[str, Any]) -> Route:
 
 def test_route_to_a_cluster() -> None:
     got = decode_route(route_to("c") | {"name": "n", "metadata": {}, "decorator": {"operation": "x"}})
-    assert got == Route(name="n", matches_all=True, action=ClusterAction(cluster="c"))
+    assert (got.name, got.match, got.action) == ("n", RouteMatch(), ClusterAction(cluster="c"))
+    assert [feature.name for feature in got.features] == [NO_TIMEOUT]
+    assert got.limitations == ()
 
 
-def test_istiods_default_route() -> None:
-    retries = {"retry_on": "connect-failure", "num_retries": 2, "host_selection_retry_max_attempts": "5"}
-    got = decode_route(route_to(retry_policy=retries, max_stream_duration={"max_stream_duration": "0s"}))
+ISTIO_RETRY = {
+    "retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
+    "num_retries": 2,
+    "retry_host_predicate": [
+        typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
+        | {"name": "envoy.retry_host_predicates.previous_hosts"}
+    ],
+    "host_selection_retry_max_attempts": "5",
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "want"),
+    [
+        pytest.param(ISTIO_RETRY, DEFAULT_RETRY, id="istiod's"),
+        pytest.param({**ISTIO_RETRY, "retriable_status_codes": [503]}, DEFAULT_RETRY, id="istiod's with 503"),
+        pytest.param({**ISTIO_RETRY, "retry_on": "unavailable, cancelled"}, DEFAULT_RETRY, id="less"),
+        pytest.param({**ISTIO_RETRY, "retriable_status_codes": [500]}, "RouteAction.retry_policy", id="other codes"),
+        pytest.param({**ISTIO_RETRY, "retry_on": "5xx"}, "RouteAction.retry_policy", id="other conditions"),
+        pytest.param({**ISTIO_RETRY, "num_retries": 3}, "RouteAction.retry_policy", id="more often"),
+        pytest.param({**ISTIO_RETRY, "per_try_timeout": "1s"}, "RouteAction.retry_policy", id="with a timeout"),
+        pytest.param({"retry_on": "connect-failure"}, "RouteAction.retry_policy", id="not istiod's"),
+    ],
+)
+def test_retry_policy(policy: dict[str, Any], want: str) -> None:
+    got = decode_route(route_to(retry_policy=policy, max_stream_duration={"max_stream_duration": "0s"}))
     assert got.action == ClusterAction(cluster="c")
-    assert [(limit.feature, limit.effect) for limit in got.limitations] == [
-        ("RouteAction.retry_policy", Effect.UNENFORCED)
-    ]
+    assert [feature.name for feature in got.features] == [NO_TIMEOUT, want]
+    assert [(limit.feature, limit.effect) for limit in got.limitations] == [(want, Effect.UNENFORCED)]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +112,13 @@ def test_timeout(action: dict[str, Any], want: list[str]) -> None:
         ({"prefix": "/", "runtime_fraction": {"default_value": {"numerator": 100}}}, True),
         ({"prefix": "/", "runtime_fraction": {"default_value": {"numerator": 99}}}, False),
         ({"prefix": "/", "runtime_fraction": {"default_value": {"numerator": 100, "denominator": 2}}}, False),
+        (
+            {
+                "prefix": "/",
+                "dynamic_metadata": [{"filter": "f", "path": [{"key": "a"}], "value": {"present_match": True}}],
+            },
+            False,
+        ),
         ({"prefix": "/a"}, False),
         ({"path": "/"}, False),
         ({"path_separated_prefix": "/a"}, False),
@@ -78,43 +134,192 @@ def test_matches_all(match: dict[str, Any], want: bool) -> None:
     assert decode_route(route_to() | {"match": match}).matches_all is want
 
 
+def text(kind: StringKind, value: str, *, ignore_case: bool = False) -> StringMatch:
+    return StringMatch(kind=kind, text=value, ignore_case=ignore_case)
+
+
+@pytest.mark.parametrize(
+    ("match", "want"),
+    [
+        ({"prefix": "/a"}, PathMatch(kind=PathKind.PREFIX, text="/a")),
+        ({"path": "/a", "case_sensitive": False}, PathMatch(kind=PathKind.EXACT, text="/a", ignore_case=True)),
+        ({"path": "/a", "case_sensitive": True}, PathMatch(kind=PathKind.EXACT, text="/a")),
+        ({"path_separated_prefix": "/a"}, PathMatch(kind=PathKind.SEPARATED_PREFIX, text="/a")),
+        ({"safe_regex": {"regex": "/a.*"}, "case_sensitive": False}, PathMatch(kind=PathKind.REGEX, text="/a.*")),
+    ],
+)
+def test_path(match: dict[str, Any], want: PathMatch) -> None:
+    assert decode_route(route_to() | {"match": match}).match == RouteMatch(path=want)
+
+
+@pytest.mark.parametrize(
+    ("header", "want"),
+    [
+        ({}, PresentMatch()),
+        ({"present_match": False}, PresentMatch(is_present=False)),
+        ({"range_match": {"start": "-1", "end": "5"}}, RangeMatch(start=-1, end=5)),
+        ({"exact_match": "b"}, text(StringKind.EXACT, "b")),
+        ({"prefix_match": "b"}, text(StringKind.PREFIX, "b")),
+        ({"suffix_match": "b"}, text(StringKind.SUFFIX, "b")),
+        ({"contains_match": "b"}, text(StringKind.CONTAINS, "b")),
+        ({"safe_regex_match": {"regex": "b+"}}, text(StringKind.REGEX, "b+")),
+        ({"string_match": {"exact": ""}}, text(StringKind.EXACT, "")),
+        ({"string_match": {"prefix": "B", "ignore_case": True}}, text(StringKind.PREFIX, "B", ignore_case=True)),
+        ({"string_match": {"safe_regex": {"regex": "b"}}}, text(StringKind.REGEX, "b")),
+    ],
+)
+def test_header(header: dict[str, Any], want: StringMatch | RangeMatch | PresentMatch) -> None:
+    got = decode_route(route_to() | {"match": {"prefix": "/", "headers": [{"name": "X-A", **header}]}})
+    assert got.match.headers == (HeaderMatch(name="x-a", value=want),)
+
+
+def test_header_flags() -> None:
+    flags = {"name": "Host", "invert_match": True, "treat_missing_header_as_empty": True}
+    got = decode_route(route_to() | {"match": {"prefix": "/", "headers": [flags]}}).match.headers
+    assert got == (
+        HeaderMatch(name=":authority", value=PresentMatch(), is_inverted=True, treats_missing_as_empty=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "want"),
+    [
+        ({}, PresentMatch()),
+        ({"present_match": True}, PresentMatch()),
+        ({"string_match": {"suffix": "b"}}, text(StringKind.SUFFIX, "b")),
+    ],
+)
+def test_query_parameter(parameter: dict[str, Any], want: StringMatch | PresentMatch) -> None:
+    got = decode_route(route_to() | {"match": {"prefix": "/", "query_parameters": [{"name": "Q", **parameter}]}})
+    assert got.match.query_parameters == (QueryParameterMatch(name="Q", value=want),)
+
+
+@pytest.mark.parametrize(
+    ("match", "want"),
+    [
+        ({"grpc": {}}, RouteMatch(is_grpc=True)),
+        ({"tls_context": {"presented": True}}, RouteMatch(tls=TlsMatch(is_presented=True))),
+        ({"tls_context": {"validated": False}}, RouteMatch(tls=TlsMatch(is_validated=False))),
+        ({"runtime_fraction": {"default_value": {"numerator": 5}}}, RouteMatch(per_million=50_000)),
+        ({"runtime_fraction": {"default_value": {"numerator": 5, "denominator": 1}}}, RouteMatch(per_million=500)),
+        ({"runtime_fraction": {"default_value": {"numerator": 200}}}, RouteMatch()),
+    ],
+)
+def test_other_conditions(match: dict[str, Any], want: RouteMatch) -> None:
+    assert decode_route(route_to() | {"match": {"prefix": "/", **match}}).match == want
+
+
+@pytest.mark.parametrize(
+    ("match", "want"),
+    [
+        pytest.param({"connect_matcher": {}}, "RouteMatch.connect_matcher", id="connect"),
+        pytest.param({"prefix": "/", "headers": [{"name": "X-Request-Id"}]}, PROXY_HEADER_MATCH, id="proxy's header"),
+        pytest.param({"prefix": "/", "headers": [{"name": "x-envoy-any"}]}, PROXY_HEADER_MATCH, id="x-envoy"),
+        pytest.param(
+            {
+                "prefix": "/",
+                "headers": [
+                    {
+                        "name": "a",
+                        "string_match": {"custom": typed("udpa.type.v1.TypedStruct", type_url="x/my.Matcher")},
+                    }
+                ],
+            },
+            "StringMatcher.custom",
+            id="custom string match",
+        ),
+    ],
+)
+def test_unsupported_conditions(match: dict[str, Any], want: str) -> None:
+    got = decode_route(route_to() | {"match": match}).match
+    assert got.unsupported == (want,)
+    assert not got.matches_all
+
+
+REWRITE = {"pattern": {"regex": "a"}, "substitution": "b"}
+
+
 @pytest.mark.parametrize(
     ("body", "want"),
     [
-        pytest.param({"redirect": {"https_redirect": True}}, "redirect", id="redirect"),
-        pytest.param({"direct_response": {"status": 404}}, "direct_response", id="direct response"),
-        pytest.param({"non_forwarding_action": {}}, "non_forwarding_action", id="non-forwarding"),
-        pytest.param({"route": {"cluster_header": "x"}}, "cluster_header", id="cluster_header"),
-        pytest.param({"route": {"cluster": "c", "prefix_rewrite": "/"}}, "prefix_rewrite", id="rewrite"),
-        pytest.param({"route": {"cluster": "c", "host_rewrite_literal": "h"}}, "host_rewrite_literal", id="host"),
-        pytest.param({"route": {"cluster": "c", "auto_host_rewrite": True}}, "auto_host_rewrite", id="auto host"),
-        pytest.param({"route": {"cluster": "c", "metadata_match": {}}}, "metadata_match", id="subset"),
+        ({"redirect": {"https_redirect": True}}, Redirect(scheme="https")),
+        ({"redirect": {"scheme_redirect": "ftp", "response_code": "SEE_OTHER"}}, Redirect(scheme="ftp", status=303)),
+        (
+            {"redirect": {"host_redirect": "h", "port_redirect": 8, "path_redirect": "/p", "strip_query": True}},
+            Redirect(host="h", port=8, path="/p", strips_query=True),
+        ),
+        ({"redirect": {"prefix_rewrite": "/p"}}, Redirect(prefix_rewrite="/p")),
+        (
+            {"redirect": {"regex_rewrite": REWRITE}},
+            Redirect(regex_rewrite=RegexRewrite(pattern="a", substitution="b")),
+        ),
+        (
+            {"direct_response": {"status": 404, "body": {"inline_string": "b"}}},
+            DirectResponse(status=404, body=b"b"),
+        ),
+        ({"non_forwarding_action": {}}, OtherAction(feature="Route.non_forwarding_action")),
+        ({"route": {"cluster_header": "X-C"}}, ClusterHeader(header="x-c")),
+        ({"route": {"cluster_specifier_plugin": "p"}}, OtherAction(feature="RouteAction.cluster_specifier_plugin")),
+    ],
+)
+def test_actions(body: dict[str, Any], want: Action) -> None:
+    assert decode_route({"match": {"prefix": "/"}, **body}).action == want
+
+
+@pytest.mark.parametrize(
+    ("body", "want"),
+    [
+        pytest.param({"route": {"cluster": "c", "prefix_rewrite": "/"}}, "RouteAction.prefix_rewrite", id="rewrite"),
         pytest.param(
-            {"route": {"cluster": "c", "hash_policy": [{"header": {"header_name": "a"}}]}}, "hash_policy", id="hash"
+            {"route": {"cluster": "c", "host_rewrite_literal": "h"}}, "RouteAction.host_rewrite_literal", id="host"
+        ),
+        pytest.param(
+            {"route": {"cluster": "c", "auto_host_rewrite": True}}, "RouteAction.auto_host_rewrite", id="auto host"
+        ),
+        pytest.param({"route": {"cluster": "c", "metadata_match": {}}}, "RouteAction.metadata_match", id="subset"),
+        pytest.param(
+            {"route": {"cluster": "c", "hash_policy": [{"header": {"header_name": "a"}}]}},
+            "RouteAction.hash_policy",
+            id="hash",
         ),
         pytest.param(
             {"route": {"cluster": "c", "request_mirror_policies": [{"cluster": "d"}]}},
-            "request_mirror_policies",
+            "RouteAction.request_mirror_policies",
             id="mirror",
         ),
         pytest.param(
             {"route": {"cluster": "c", "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}},
-            "connect_config",
+            "UpgradeConfig.connect_config",
             id="connect",
         ),
         pytest.param(
-            {"route": {"cluster": "c"}, "request_headers_to_add": [HEADER]}, "request_headers_to_add", id="hdr"
+            {"route": {"cluster": "c"}, "request_headers_to_add": [HEADER]}, "Route.request_headers_to_add", id="hdr"
         ),
         pytest.param(
-            {"route": {"cluster": "c"}, "typed_per_filter_config": PER_FILTER}, "typed_per_filter_config", id="f"
+            {"route": {"cluster": "c"}, "typed_per_filter_config": PER_FILTER},
+            "Route.typed_per_filter_config",
+            id="per filter",
+        ),
+        pytest.param({"redirect": {"regex_rewrite": REWRITE}}, "RedirectAction.regex_rewrite", id="regex redirect"),
+        pytest.param(
+            {"direct_response": {"status": 200, "body": {"filename": "/f"}}}, "DirectResponseAction.body", id="file"
+        ),
+        pytest.param(
+            {
+                "route": {
+                    "weighted_clusters": {
+                        "clusters": [{"name": "c", "weight": 1, "request_headers_to_add": [HEADER]}]
+                    }
+                }
+            },
+            "ClusterWeight.request_headers_to_add",
+            id="of a weighted cluster",
         ),
     ],
 )
-def test_other_actions(body: dict[str, Any], want: str) -> None:
+def test_features_that_refuse_at_connect(body: dict[str, Any], want: str) -> None:
     got = decode_route({"match": {"prefix": "/"}, **body})
-    assert isinstance(got.action, OtherAction)
-    assert got.action.kind == want
-    assert all(limit.effect is not Effect.REFUSED for limit in got.limitations)
+    assert [limit.feature for limit in got.limitations if limit.effect is Effect.REFUSED] == [want]
 
 
 @pytest.mark.parametrize(
@@ -126,13 +331,16 @@ def test_other_actions(body: dict[str, Any], want: str) -> None:
     ],
 )
 def test_actions_that_change_nothing(action: dict[str, Any]) -> None:
-    assert decode_route(route_to(**action)).action == ClusterAction(cluster="c")
+    got = decode_route(route_to(**action))
+    assert (got.action, got.limitations) == (ClusterAction(cluster="c"), ())
 
 
-def test_weighted_clusters_are_named() -> None:
+def test_weighted_clusters() -> None:
     clusters = [{"name": "a", "weight": 80}, {"name": "b", "weight": 20}, {"name": "a", "weight": 0}]
     got = decode_route({"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": clusters}}})
-    assert got.action == OtherAction(kind="weighted_clusters", clusters=("a", "b"))
+    assert got.action == WeightedClusters(
+        clusters=(WeightedCluster("a", 80), WeightedCluster("b", 20), WeightedCluster("a", 0))
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,6 +401,11 @@ def test_rejects_route_configuration(body: dict[str, Any], path: str) -> None:
     assert caught.value.path == path
 
 
+def test_path_options() -> None:
+    got = decode(route_to(), ignore_port_in_host_matching=True, ignore_path_parameters_in_path_matching=True)
+    assert (got.ignores_port, got.ignores_path_parameters) == (True, True)
+
+
 def _weighted(*weights: int) -> dict[str, Any]:
     return {"weighted_clusters": {"clusters": [{"name": "c", "weight": weight} for weight in weights]}}
 
@@ -206,6 +419,21 @@ def _weighted(*weights: int) -> dict[str, Any]:
         pytest.param({"match": {"prefix": "/"}, "route": {}}, ".route", id="no cluster"),
         pytest.param({"match": {"prefix": "/"}, "route": {"cluster": ""}}, ".route.cluster", id="empty cluster"),
         pytest.param({"match": {"prefix": "/"}, "route": _weighted(0)}, ".route.weighted_clusters", id="weight 0"),
+        pytest.param(
+            {"match": {"path_separated_prefix": "/a/"}, "route": {"cluster": "c"}},
+            ".match.path_separated_prefix",
+            id="separated prefix with a slash",
+        ),
+        pytest.param(
+            {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "x" * 4097}}},
+            ".direct_response.body",
+            id="a long body",
+        ),
+        pytest.param(
+            {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"weight": 1}]}}},
+            ".route.weighted_clusters.clusters[0]",
+            id="a weight of nothing",
+        ),
         pytest.param(
             {"match": {"prefix": "/"}, "route": _weighted(2**32 - 1, 1)},
             ".route.weighted_clusters",
