@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import re2
+
 from kmesh.compiler.automata import DEAD, Dfa
 
 _QUIET = re2.Options()
@@ -36,20 +37,17 @@ def transition_words(dfa: Dfa) -> Iterator[bytes]:
 
 
 def count_distinct_states(dfa: Dfa) -> int:
-    """By Moore's method, DEAD not counted: how many states a smallest automaton of the same vectors has."""
-    rows = [tuple(row.target(number) for number in range(dfa.class_count)) for row in dfa.rows]
-    block: list[object] = list(dfa.vectors)
+    """By Moore's method: into how many states those of `dfa` merge when all that accept alike do."""
+    rows = [[row.target(number) for number in range(dfa.class_count)] for row in dfa.rows]
+    block: dict[int, object] = {DEAD: None, **dict(enumerate(dfa.vectors))}
+    count = 0
     while True:
-        dead = ("dead",) if False else None
-        keys = [
-            (block[state], *(dead if target == DEAD else block[target] for target in row))
-            for state, row in enumerate(rows)
-        ]
-        numbers: dict[object, int] = {}
-        refined = [numbers.setdefault(key, len(numbers)) for key in keys]
-        if len(numbers) == len(set(block)):
-            return len(numbers)
-        block = list(refined)
+        keys = [(block[state], *(block[target] for target in row)) for state, row in enumerate(rows)]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        block.update((state, numbers[key]) for state, key in enumerate(keys))
+        if len(numbers) == count:
+            return count
+        count = len(numbers)
 
 
 def can_accept(dfa: Dfa) -> set[int]:

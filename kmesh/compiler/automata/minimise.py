@@ -23,20 +23,17 @@ __all__ = ["minimise"]
 
 
 def minimise(dense: Dense) -> Dfa:
-    class_of_byte, columns = _merge_columns(dense)
-    block_of = _partition(columns, dense.vectors)
-    return _number(class_of_byte, columns, dense.vectors, block_of)
+    columns = _columns(dense)
+    return _number(dense, columns, _partition(columns, dense.vectors))
 
 
-def _merge_columns(dense: Dense) -> tuple[bytes, list[tuple[int, ...]]]:
-    """Classes, and for each the targets of all states, where DEAD is one more state that leads to itself."""
+def _columns(dense: Dense) -> list[tuple[int, ...]]:
+    """Of each class, the targets of all states, where DEAD is one more state, the last, that leads to itself."""
     dead = len(dense.targets)
-    columns = [
+    return [
         tuple(dead if target == DEAD else target for target in (*column, DEAD))
         for column in zip(*dense.targets, strict=True)
     ]
-    numbers = number_by_first_use(columns)
-    return bytes(numbers[number] for number in dense.classes), list(dict.fromkeys(columns))
 
 
 def _partition(columns: list[tuple[int, ...]], vectors: list[int]) -> list[int]:
@@ -80,7 +77,7 @@ def _split(blocks: list[set[int]], block_of: list[int], states: Iterable[int]) -
     return pairs
 
 
-def _number(class_of_byte: bytes, columns: list[tuple[int, ...]], vectors: list[int], block_of: list[int]) -> Dfa:
+def _number(dense: Dense, columns: list[tuple[int, ...]], block_of: list[int]) -> Dfa:
     """The automaton of the blocks that can be reached and can still accept."""
     member = {block: state for state, block in enumerate(block_of)}
     numbers = {block_of[0]: 0, block_of[-1]: DEAD}
@@ -95,8 +92,10 @@ def _number(class_of_byte: bytes, columns: list[tuple[int, ...]], vectors: list[
                 order.append(member[block])
             row.append(numbers[block])
         targets.append(row)
+    merged = list(zip(*targets, strict=True))
+    class_of = number_by_first_use(merged)
     return Dfa(
-        classes=class_of_byte,
-        rows=tuple(make_row(row) for row in targets),
-        vectors=tuple((*vectors, 0)[state] for state in order),
+        classes=bytes(class_of[byte_class] for byte_class in dense.classes),
+        rows=tuple(make_row(row) for row in zip(*dict.fromkeys(merged), strict=True)),
+        vectors=tuple((*dense.vectors, 0)[state] for state in order),
     )

@@ -85,7 +85,6 @@ class _Parser:
         self.cursor = Cursor(pattern)
         self.flags = flags
         self.open = [_Group(flags)]
-        self.names: set[str] = set()
         self.has_just_repeated = False
 
     def parse(self) -> Node:
@@ -194,15 +193,12 @@ class _Parser:
         self.open[-1].nodes.append(group.close())
 
     def has_read_group_name(self) -> bool:
-        """P<name> or <name>."""
+        """P<name> or <name>. RE2 lets groups share a name."""
         if not self.cursor.take_if("P<") and not self.cursor.take_if("<"):
             return False
         name = self.cursor.take_until(">")
         if not name or any(unicodedata.category(character) not in _NAME_CATEGORIES for character in name):
             raise self.cursor.invalid("invalid group name")
-        if name in self.names:
-            raise self.cursor.invalid(f"second group of the name {name}")
-        self.names.add(name)
         return True
 
     def has_flags_opened_group(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from kmesh.compiler.automata.bounds import Bounds
 from kmesh.compiler.automata.classes import merge_classes
-from kmesh.compiler.automata.dfa import DEAD, Dfa, Row
+from kmesh.compiler.automata.dfa import DEAD, Dfa, Row, make_row
 
 __all__ = ["multiply"]
 
@@ -33,6 +33,7 @@ class _Product:
     def __init__(self, parts: Sequence[Dfa], bounds: Bounds) -> None:
         self.bounds = bounds
         self.classes = merge_classes([part.classes for part in parts])
+        self.class_count = max(self.classes) + 1
         self.rows: list[Row] = []
         """Of all states of all parts, in the classes of the product."""
         self.vectors: list[int] = []
@@ -71,8 +72,10 @@ class _Product:
         touched = sorted(set().union(*(row.exceptions for row in rows)))
         self.steps += len(rows) * (len(touched) + 1)
         self.bounds.check("product_steps", self.steps)
-        otherwise = self.number(row.otherwise for row in rows)
         exceptions = {byte_class: self.number(row.target(byte_class) for row in rows) for byte_class in touched}
+        if len(touched) == self.class_count:  # nothing leads to `otherwise`, which need not even be a state
+            return make_row([exceptions[byte_class] for byte_class in touched])
+        otherwise = self.number(row.otherwise for row in rows)
         return Row(otherwise, {key: target for key, target in exceptions.items() if target != otherwise})
 
     def number(self, targets: Iterable[int]) -> int:

@@ -16,7 +16,6 @@ from kmesh.compiler.automata.code_points import Ranges, make_ranges
 from kmesh.errors import Unsupported
 
 __all__ = [
-    "EMPTY",
     "MAX_REPETITIONS",
     "Alternatives",
     "AnyByte",
@@ -109,8 +108,6 @@ class Repeat:
 
 Node = Characters | AnyByte | Assertion | Concatenation | Alternatives | Repeat
 
-EMPTY = Concatenation(nodes=(), depth=0, repetitions=1)
-
 
 def make_concatenation(nodes: Sequence[Node]) -> Node:
     if len(nodes) == 1:
@@ -138,9 +135,7 @@ def make_repeat(node: Node, at_least: int, at_most: int | None, *, counted: bool
     repetitions = node.repetitions * max(count, 1)
     if repetitions > MAX_REPETITIONS:
         raise RegexInvalid(f"repetition of {repetitions} is over {MAX_REPETITIONS}")
-    return Repeat(
-        node=node, at_least=at_least, at_most=at_most, depth=_depth_above((node,)), repetitions=repetitions
-    )
+    return Repeat(node=node, at_least=at_least, at_most=at_most, depth=_depth_above((node,)), repetitions=repetitions)
 
 
 def _depth_above(nodes: Sequence[Node]) -> int:

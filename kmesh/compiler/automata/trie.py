@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 
 from kmesh.compiler.automata.bounds import Bounds
 from kmesh.compiler.automata.classes import number_by_first_use
-from kmesh.compiler.automata.dfa import DEAD, Dfa, Row
+from kmesh.compiler.automata.dfa import DEAD, Dfa, Row, make_row
 
 __all__ = ["Trie", "compile_anchored"]
 
@@ -82,8 +82,12 @@ def _finish(trie: Trie, vector_here: Mapping[int, int], passed: list[int], bound
     for node, children in enumerate(trie.children):
         if not children and vectors[node] == passed[node]:
             for_ever[passed[node]] = node
+    class_count = max(trie.classes) + 1
     rows = []
     for node, children in enumerate(trie.children):
+        if len(children) == class_count:  # nothing leads to `otherwise`, which need not even be a state
+            rows.append(make_row([children[byte_class] for byte_class in range(class_count)]))
+            continue
         if passed[node] not in for_ever:
             for_ever[passed[node]] = len(vectors)
             vectors.append(passed[node])
