@@ -81,6 +81,8 @@ def parse_regex(pattern: str, *, ignore_case: bool = False) -> Node:
 
 
 class _Parser:
+    """The state of one parse."""
+
     def __init__(self, pattern: str, flags: _Flags) -> None:
         self.cursor = Cursor(pattern)
         self.flags = flags
@@ -180,7 +182,7 @@ class _Parser:
     def open_group(self) -> None:
         self.cursor.take()
         outside = self.flags
-        if self.cursor.take_if("?") and not self.has_read_group_name() and not self.has_flags_opened_group():
+        if self.cursor.take_if("?") and not self.take_group_name() and not self.take_flags():
             return
         self.open.append(_Group(outside))
 
@@ -192,8 +194,8 @@ class _Parser:
         self.flags = group.flags_outside
         self.open[-1].nodes.append(group.close())
 
-    def has_read_group_name(self) -> bool:
-        """P<name> or <name>. RE2 lets groups share a name."""
+    def take_group_name(self) -> bool:
+        """P<name> or <name>, if that is next. RE2 lets groups share a name."""
         if not self.cursor.take_if("P<") and not self.cursor.take_if("<"):
             return False
         name = self.cursor.take_until(">")
@@ -201,8 +203,8 @@ class _Parser:
             raise self.cursor.invalid("invalid group name")
         return True
 
-    def has_flags_opened_group(self) -> bool:
-        """Flags, and whether they end in `:`, for a group of their own, and not in `)`, for the rest of this one."""
+    def take_flags(self) -> bool:
+        """Flags; whether they open a group of their own, (?i:, or are for the rest of this one, (?i)."""
         is_on, needs_letter = True, False
         while (letter := self.cursor.take()) not in (":", ")"):
             if letter == "-" and is_on:
