@@ -134,7 +134,8 @@ class RouteConfiguration:
     ignores_port: bool = False
     """ignore_port_in_host_matching: domains are compared with Host without its port."""
     ignores_path_parameters: bool = False
-    """ignore_path_parameters_in_path_matching: paths are compared up to their first semicolon."""
+    """ignore_path_parameters_in_path_matching: paths are compared without what follows a semicolon in
+    each of their segments."""
     features: tuple[Feature, ...] = ()
 
     @property

@@ -95,6 +95,8 @@ def _decode_weighted(entries: Any, path: str) -> WeightedClusters:
     if not 0 < total <= _UINT32_MAX:
         raise FieldInvalid(path, f"the sum of weights is {total}, must be 1 to {_UINT32_MAX}")
     for index, entry in enumerate(entries):
+        if not entry.HasField("weight"):
+            raise FieldInvalid(under(at(under(path, "clusters"), index), "weight"), "is required")
         if bool(entry.name) == bool(entry.cluster_header):
             raise FieldInvalid(at(under(path, "clusters"), index), "needs a name or a cluster_header, and not both")
     return WeightedClusters(clusters=tuple(WeightedCluster(entry.name, entry.weight.value) for entry in entries))

@@ -132,6 +132,14 @@ def routes(*entries: dict[str, Any]) -> dict[str, Any]:
     return build_listener(http_manager(list(entries)))
 
 
+def matching_header(condition: dict[str, Any]) -> dict[str, Any]:
+    return route_to() | {"match": {"prefix": "/", "headers": [{"name": "a", **condition}]}}
+
+
+def replying(body: str) -> dict[str, Any]:
+    return {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": body}}}
+
+
 def weighted(*values: int, **more: Any) -> dict[str, Any]:
     clusters = [{"name": "c", "weight": value} for value in values]
     return {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": clusters, **more}}}
@@ -212,6 +220,30 @@ LISTENERS: dict[str, dict[str, Any]] = {
     "tcp weights": weighted_tcp(MAX, 1),
     "no listener name": build_listener(name=""),
     "unknown listener filter": build_listener(listener_filters=[UDP_PROXY]),
+    "weighted without weight": routes(
+        {
+            "match": {"prefix": "/"},
+            "route": {"weighted_clusters": {"clusters": [{"name": "c", "weight": 1}, {"name": "c"}]}},
+        }
+    ),
+    "weighted without name": routes(
+        {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"weight": 1}]}}}
+    ),
+    "path_separated_prefix": routes(route_to() | {"match": {"path_separated_prefix": "/a"}}),
+    "path_separated_prefix with a slash": routes(route_to() | {"match": {"path_separated_prefix": "/a/"}}),
+    "path_separated_prefix with a query": routes(route_to() | {"match": {"path_separated_prefix": "/a?b"}}),
+    "regex ignoring case": routes(
+        matching_header({"string_match": {"safe_regex": {"regex": "a"}, "ignore_case": True}})
+    ),
+    "empty prefix_match": routes(matching_header({"prefix_match": ""})),
+    "empty exact_match": routes(matching_header({"exact_match": ""})),
+    "range backwards": routes(matching_header({"range_match": {"start": 5, "end": 1}})),
+    "header without name": routes(route_to() | {"match": {"prefix": "/", "headers": [{}]}}),
+    "long body": routes(replying("x" * 4096)),
+    "too long body": routes(replying("x" * 4097)),
+    "too long status": routes({"match": {"prefix": "/"}, "direct_response": {"status": 600}}),
+    "both ways to strip ports": build_listener(http_manager(strip_any_host_port=True, strip_matching_host_port=True)),
+    "no path in match": routes(route_to() | {"match": {"headers": [{"name": "a"}]}}),
     "bad regex": routes({"match": {"safe_regex": {"regex": "("}}, "route": {"cluster": "c"}}),
 }
 
@@ -224,7 +256,7 @@ STRICTER = {
 }
 LENIENT = {
     "unknown listener filter": "Envoys of others have filters of their own: refused, not invalid",
-    "bad regex": "routes with a regular expression are not decided at connect, so it is not read",
+    "bad regex": "regular expressions are compiled later: those that cannot be refuse the requests that come to them",
 }
 
 

@@ -435,6 +435,14 @@ def _weighted(*weights: int) -> dict[str, Any]:
             id="a weight of nothing",
         ),
         pytest.param(
+            {
+                "match": {"prefix": "/"},
+                "route": {"weighted_clusters": {"clusters": [{"name": "c", "weight": 1}, {"name": "d"}]}},
+            },
+            ".route.weighted_clusters.clusters[1].weight",
+            id="no weight",
+        ),
+        pytest.param(
             {"match": {"prefix": "/"}, "route": _weighted(2**32 - 1, 1)},
             ".route.weighted_clusters",
             id="weights overflow",

@@ -1,0 +1,10 @@
+"""What a route configuration means for one request, in plain Python: Envoy's rules, held against the real Envoy.
+
+Reads the model only. The matchers that the compiler makes are held against this in turn; `kmeshctl explain` shows it.
+"""
+
+from kmesh.compiler.semantics.request import Reply, Request, Subject
+from kmesh.compiler.semantics.routing import Outcome, Rejection, Routed, ToCluster, ToOneOf, Undecided, route_request
+
+__all__ = ["Outcome", "Rejection", "Reply", "Request", "Routed", "Subject", "ToCluster", "ToOneOf", "Undecided"]
+__all__ += ["route_request"]
