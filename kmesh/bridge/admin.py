@@ -6,6 +6,7 @@ The only importer of the generated API on the bridge's side. What it answers com
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import fields, is_dataclass
@@ -23,8 +24,12 @@ from kmesh.bridge import view as views
 from kmesh.bridge.dump import DumpFormat, DumpKind, cut, dump
 from kmesh.bridge.health import find_problems
 from kmesh.bridge.unix_socket import listening_at
+from kmesh.compiler.explain import explain
+from kmesh.compiler.semantics import Request
 from kmesh.errors import ConfigError, KmeshError
+from kmesh.model.address import SocketAddress
 from kmesh.model.limitation import Effect
+from kmesh.model.snapshot import Snapshot
 from kmesh.xds.status import AdsStatus, StreamState, TypeStatus
 
 __all__ = ["serve_admin", "to_status"]
@@ -87,6 +92,10 @@ class _Admin(pb.AdminBase):
         while text := await asyncio.to_thread(_answer, lambda: next(chunks, "")):
             yield pb.DumpChunk(text=text)
 
+    async def explain(self, message: pb.ExplainRequest) -> pb.Explanation:
+        snapshot = self._view.snapshot()
+        return await asyncio.to_thread(_answer, lambda: _explain(snapshot, message))
+
     def _version(self) -> pb.Version:
         answer: pb.Version = _to_message(self._view.version())
         return answer
@@ -106,6 +115,19 @@ def _answer(ask: Callable[[], T]) -> T:
         raise GRPCError(Code.INVALID_ARGUMENT, str(error)) from error
     except KmeshError as error:
         raise GRPCError(Code.INTERNAL, str(error)) from error
+
+
+def _explain(snapshot: Snapshot, asked: pb.ExplainRequest) -> pb.Explanation:
+    try:
+        destination = SocketAddress.parse(asked.address, asked.port)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    request = Request(
+        method=asked.method,
+        target=asked.target,
+        headers=tuple((header.name, header.value) for header in asked.headers),
+    )
+    return pb.Explanation(json=json.dumps(explain(snapshot, destination, request).to_plain()))
 
 
 def to_status(status: views.StatusView) -> pb.Status:

@@ -15,7 +15,7 @@ from grpclib.exceptions import StreamTerminatedError
 from kmesh.api.kmesh.admin import v1 as pb
 from kmesh.errors import ConfigError, KmeshError
 
-__all__ = ["fetch_status", "fetch_version", "stream_dump"]
+__all__ = ["fetch_explanation", "fetch_status", "fetch_version", "stream_dump"]
 
 _ANSWER_TIMEOUT_S = 10.0
 
@@ -28,6 +28,11 @@ async def fetch_version(path: Path) -> pb.Version:
 async def fetch_status(path: Path) -> pb.Status:
     with _open(path) as stub:
         return await stub.get_status(pb.GetStatusRequest(), timeout=_ANSWER_TIMEOUT_S)
+
+
+async def fetch_explanation(path: Path, request: pb.ExplainRequest) -> pb.Explanation:
+    with _open(path) as stub:
+        return await stub.explain(request, timeout=_ANSWER_TIMEOUT_S)
 
 
 async def stream_dump(path: Path, request: pb.DumpRequest) -> AsyncIterator[str]:

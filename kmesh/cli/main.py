@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kmesh.cli import dump, status, uninstall, version
+from kmesh.cli import dump, explain, status, uninstall, version
 from kmesh.errors import KmeshError
 
 __all__ = ["main"]
@@ -20,6 +20,7 @@ examples:
   kmeshctl status --json | jq .problems   the same for scripts
   kmeshctl dump model --name reviews      what the control plane says of reviews
   kmeshctl dump maps --name reviews       what the kernel does with it
+  kmeshctl explain --request http://10.96.0.1/    where does this request go, and why?
   kmeshctl dump --help                    each command explains itself
 """
 
@@ -28,6 +29,7 @@ exit status:
   0   done; for status: all is well
   1   status: the bridge answers, and something is wrong
   2   not done: a wrong option, no bridge at the socket, or a request that failed
+  3   explain: no route takes the request
 """
 
 _DONE = 0
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
-    for command in (status, dump, version, uninstall):
+    for command in (status, dump, explain, version, uninstall):
         command.add_to(subparsers)
     return parser
 

@@ -12,8 +12,11 @@ __all__ = (
     "DumpKind",
     "DumpRequest",
     "Effect",
+    "ExplainRequest",
+    "Explanation",
     "GetStatusRequest",
     "GetVersionRequest",
+    "Header",
     "Limitation",
     "Map",
     "Outcome",
@@ -256,6 +259,42 @@ default_message_pool.register_message("kmesh.admin.v1", "DumpRequest", DumpReque
 
 
 @dataclass(eq=False, repr=False)
+class ExplainRequest(betterproto2.Message):
+    address: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    IP address and port that the client connects to.
+    """
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+
+    method: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+
+    target: "bytes" = betterproto2.field(4, betterproto2.TYPE_BYTES)
+    """
+    As in the request line.
+    """
+
+    headers: "list[Header]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Host included.
+    """
+
+
+default_message_pool.register_message("kmesh.admin.v1", "ExplainRequest", ExplainRequest)
+
+
+@dataclass(eq=False, repr=False)
+class Explanation(betterproto2.Message):
+    json: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    One JSON object, as `kmeshctl explain --json` prints it.
+    """
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Explanation", Explanation)
+
+
+@dataclass(eq=False, repr=False)
 class GetStatusRequest(betterproto2.Message):
     pass
 
@@ -269,6 +308,16 @@ class GetVersionRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("kmesh.admin.v1", "GetVersionRequest", GetVersionRequest)
+
+
+@dataclass(eq=False, repr=False)
+class Header(betterproto2.Message):
+    name: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
+
+    value: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Header", Header)
 
 
 @dataclass(eq=False, repr=False)
@@ -654,6 +703,27 @@ class AdminStub(betterproto2_grpclib.ServiceStub):
         ):
             yield response
 
+    async def explain(
+        self,
+        message: "ExplainRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "Explanation":
+        """
+        What becomes of one HTTP request on a new connection, under the configuration that is served now.
+        """
+
+        return await self._unary_unary(
+            "/kmesh.admin.v1.Admin/Explain",
+            message,
+            Explanation,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
 
 from ....google import protobuf as ___google__protobuf__
 
@@ -674,6 +744,13 @@ class AdminBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield DumpChunk()
+
+    async def explain(self, message: "ExplainRequest") -> "Explanation":
+        """
+        What becomes of one HTTP request on a new connection, under the configuration that is served now.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def __rpc_get_version(self, stream: "grpclib.server.Stream[GetVersionRequest, Version]") -> None:
         request = await stream.recv_message()
@@ -696,6 +773,12 @@ class AdminBase(betterproto2_grpclib.ServiceBase):
             request,
         )
 
+    async def __rpc_explain(self, stream: "grpclib.server.Stream[ExplainRequest, Explanation]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.explain(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/kmesh.admin.v1.Admin/GetVersion": grpclib.const.Handler(
@@ -715,5 +798,11 @@ class AdminBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 DumpRequest,
                 DumpChunk,
+            ),
+            "/kmesh.admin.v1.Admin/Explain": grpclib.const.Handler(
+                self.__rpc_explain,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ExplainRequest,
+                Explanation,
             ),
         }
