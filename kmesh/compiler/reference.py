@@ -1,4 +1,4 @@
-"""The kernel's decision in Python, step for step: the oracle of its tests, and what `kmeshctl explain` runs.
+"""The kernel's decision in Python, step for step: the oracle of its tests.
 
 Executes the tables of a MapImage and nothing else; what the tables mean is defined here:
 
