@@ -44,7 +44,8 @@ class KernelTables:
         self._limits = {name: MAX_ENTRIES for name in MapName} | dict(limits or {})
         self._outer = {name: bpf.get_object(maps_dir / name.value) for name in MapName}
         self._inner = {name: self._open_inner(name) for name in MapName}
-        self._used = {name: sum(1 for _ in self._items(name)) for name in MapName}
+        self._capacity = {name: bpf.map_info(fd).max_entries for name, fd in self._inner.items()}
+        self._used = {name: len(self._items(name)) for name in MapName}
         self.operations: Counter[tuple[MapName, str]] = Counter()
         """Elements written and deleted since opening, by (map, "upsert" or "delete")."""
 
@@ -62,7 +63,7 @@ class KernelTables:
         return self._used[name]
 
     def capacity(self, name: MapName) -> int:
-        return bpf.map_info(self._inner[name]).max_entries
+        return self._capacity[name]
 
     def memory_bytes(self, name: MapName) -> int:
         return bpf.map_info(self._inner[name]).memory_bytes
@@ -85,7 +86,7 @@ class KernelTables:
         try:
             bpf.update_batch(self._inner[name], [key for key, _ in items], values)
         except OSError as error:
-            self._used[name] = sum(1 for _ in self._items(name))
+            self._used[name] = len(self._items(name))
             raise MapError(name.value, "update", error.errno or 0) from None
         self._used[name] += added
         self.operations[name, "upsert"] += len(items)
@@ -148,7 +149,7 @@ class KernelTables:
                 os.close(fd)
             raise CapacityExceeded(name.value, needed, before) from None
         os.close(self._inner[name])
-        self._inner[name] = fd
+        self._inner[name], self._capacity[name] = fd, entries
 
 
 def _round_up(count: int) -> int:
