@@ -14,6 +14,7 @@ from kmesh.maps.image import Fragment, MapImage, MapName, merge_tables
 
 __all__ = ["Delta", "Ledger", "diff_tables"]
 
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """Every map has its (possibly empty) row in each group."""
