@@ -11,8 +11,8 @@ __all__ = ["LIMITS", "Action", "Family", "NodeKind", "Reason", "SockFlag"]
 
 LIMITS = {
     "NODE_FANOUT": 64,
-    # Choice nodes on one path: weighted clusters, priority, locality, then two levels of endpoints
-    # (64 * 64 each way; a third level reaches 262,144 endpoints in one locality), and one to spare.
+    # Steps on one path, each through a node or a cluster's cell: two nodes of weighted clusters, the cell, two of
+    # drops, priorities and localities, and three of endpoints (64 * 64 * 64 of one locality).
     "TREE_DEPTH": 8,
     # A mutable cell is read again when its seal is broken, which takes an update landing between two loads.
     "SEAL_TRIES": 4,
