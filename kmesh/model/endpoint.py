@@ -14,12 +14,15 @@ __all__ = ["ClusterLoadAssignment", "DropOverload", "Endpoint", "Health", "Local
 class Health(Enum):
     """envoy.config.core.v3.HealthStatus, folded to what balancing asks.
 
-    UNKNOWN and HEALTHY are HEALTHY; UNHEALTHY, DRAINING and TIMEOUT are UNHEALTHY.
+    UNKNOWN and HEALTHY are HEALTHY; UNHEALTHY and TIMEOUT are UNHEALTHY.
     """
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    """Like UNHEALTHY, but not counted where the share of healthy endpoints is: one that drains takes no load away
+    from the others of its priority and locality (Envoy's excluded endpoints)."""
 
 
 @dataclass(frozen=True, slots=True)

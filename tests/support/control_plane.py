@@ -20,7 +20,7 @@ from kmesh.xds.server import AdsServer, Catalog, Resource
 from kmesh.xds.server.catalog import type_url_of
 from tests.support.loop_thread import LoopThread
 from tests.support.name_server import Address
-from tests.support.services import ADS, captured, http_to, parse
+from tests.support.services import ADS, captured, http_to, parse, static_cluster
 
 __all__ = ["ControlPlane", "write_resources"]
 
@@ -66,10 +66,10 @@ class ControlPlane:
 
 
 def _mark(number: int, address: Address) -> Iterable[Message]:
-    """Its only cluster does not exist, so nothing else is needed."""
     name = f"marker-{number}"
+    yield static_cluster("marker")
     yield captured("marker", address, http_to(rds={"route_config_name": name, "config_source": ADS}))
-    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "none"}}]
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "marker"}}]
     yield parse("RDS", {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]})
 
 

@@ -42,7 +42,7 @@ _LIMITATIONS = st.integers(0, 19).flatmap(lambda number: _LIMITED if number == 1
 
 _NETWORKS_OF_ENDPOINTS = st.sampled_from(["10.0.0.", "fd00::"])
 _WEIGHTS = st.sampled_from([1, 1, 1, 2, 3, 4, 5, 2**32 - 1])
-_HEALTHS = st.sampled_from([Health.HEALTHY, Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY])
+_HEALTHS = st.sampled_from([Health.HEALTHY, Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY, Health.DRAINING])
 _TRANSPORTS = st.sampled_from([()] * 15 + [(("tlsMode", "istio"),)])
 _ENDPOINTS = st.lists(st.tuples(_NETWORKS_OF_ENDPOINTS, _WEIGHTS, _HEALTHS, _TRANSPORTS), max_size=4)
 _LOCALITY_WEIGHTS = st.one_of(st.none(), _SMALL)

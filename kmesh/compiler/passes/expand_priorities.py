@@ -28,6 +28,8 @@ class _Priority:
 
     localities: tuple[LocalityEndpoints, ...]
     total: int
+    counted: int
+    """What shares are of: all but the draining ones."""
     healthy: int
     degraded: int
     healthy_percent: int
@@ -80,11 +82,12 @@ def _count(groups: tuple[LocalityEndpoints, ...], assignment: ClusterLoadAssignm
             count[endpoint.health] += 1
             weight[endpoint.health] += endpoint.weight
     measure = weight if assignment.weighted_priority_health else count
-    whole = sum(measure.values()) or 1
+    whole = sum(measure.values()) - measure[Health.DRAINING] or 1
     factor = assignment.overprovisioning_factor
     return _Priority(
         localities=groups,
         total=sum(count.values()),
+        counted=sum(count.values()) - count[Health.DRAINING],
         healthy=count[Health.HEALTHY],
         degraded=count[Health.DEGRADED],
         healthy_percent=min(100, factor * measure[Health.HEALTHY] // whole),
@@ -139,7 +142,7 @@ def _distribute(percents: list[int], load: int, normalized: int) -> tuple[list[i
 
 def _is_in_panic(priority: _Priority, threshold: int) -> bool:
     usable = priority.healthy + priority.degraded
-    return 100.0 * usable < threshold * priority.total if priority.total else threshold > 0
+    return 100.0 * usable < threshold * priority.counted if priority.counted else threshold > 0
 
 
 def _first_positive(numbers: list[int]) -> int:
