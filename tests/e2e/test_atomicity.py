@@ -34,7 +34,8 @@ def same_cluster_drawn_at_random(number: int, endpoints: list[Address]) -> list[
 def another_cluster(number: int, endpoints: list[Address]) -> list[Message]:
     """The listener turns to a new cluster each time, and the old one goes."""
     name = f"shop-{number}"
-    return [captured("shop", VIP, tcp_to(name)), eds_cluster(name), assignment(name, locality(*map(member, endpoints)))]
+    members = map(member, endpoints)
+    return [captured("shop", VIP, tcp_to(name)), eds_cluster(name), assignment(name, locality(*members))]
 
 
 def growing_and_shrinking_maps(number: int, endpoints: list[Address]) -> list[Message]:

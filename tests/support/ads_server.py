@@ -40,8 +40,12 @@ class Call:
 
     async def push(self, kind: ResourceType, resources: Mapping[str, str], version: str = "v1") -> str:
         """Send a response; returns its nonce."""
-        self._nonces += 1
         bodies = {name: build_any(kind, name, value) for name, value in resources.items()}
+        return await self.push_bodies(kind, bodies, version)
+
+    async def push_bodies(self, kind: ResourceType, bodies: Mapping[str, Any], version: str = "v1") -> str:
+        """As push(), with google.protobuf.Any messages of any content."""
+        self._nonces += 1
         await self.send(self._build(kind, bodies, version))
         return f"n{self._nonces}"
 
