@@ -228,7 +228,7 @@ def test_partial_responses_after_a_restart_take_nothing_away(
 def send(loop: LoopThread, call: Call, kind: ResourceType, resource: Message) -> None:
     """And wait for its ACK."""
     packed = Resource.pack(resource)
-    nonce = loop.run(call.push_bodies(kind, {packed.name: packed.packed}))
+    nonce = loop.run(call.push_bodies(kind, [(packed.name, packed.packed)]))
     while loop.run(call.receive()).response_nonce != nonce:
         pass
 
