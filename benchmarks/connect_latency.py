@@ -8,10 +8,10 @@
     not a service   from the enrolled cgroup, to a backend: looked up, not found, left alone
     service         from the enrolled cgroup, to a service: looked up, an endpoint chosen, rewritten
 
-Each round takes a batch of every kind, in random order, and gives each kind's median over its batch; a ratio is formed
-within a round, and what is reported is the median of the rounds. A bridge holds the configuration, loaded from an ADS
-server, and idles. Program time is what the kernel itself counts around each run, in rounds of their own, for counting
-has a price.
+Each round takes a batch of every kind, in random order, and gives each kind's median over its batch; a ratio is
+formed within a round, and what is reported is the median of the rounds. A bridge holds the configuration, loaded from
+an ADS server, and idles. Program time is what the kernel itself counts around each run, in rounds of their own, for
+counting has a price.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -31,8 +30,9 @@ from typing import Any
 
 from benchmarks.clients import run_bridge
 from benchmarks.connector import Job, Kind
-from benchmarks.figures import print_table, spread, summarize
+from benchmarks.figures import print_table, say, summarize
 from benchmarks.mesh_server import Job as Mesh
+from benchmarks.server_process import serve
 from kmesh.kernel import bpf
 from kmesh.kernel.bpf import AttachType
 from tests.support.sandbox import BPFFS, Sandbox
@@ -40,7 +40,7 @@ from tests.support.sandbox import BPFFS, Sandbox
 __all__ = ["Plan", "measure_connect", "print_connect"]
 
 _DIRECT, _EMPTY, _ABSENT, _SERVICE = "direct", "empty program", "not a service", "service"
-_RETURN_1 = b"\xb7\0\0\0\1\0\0\0" b"\x95\0\0\0\0\0\0\0"
+_RETURN_1 = b"\xb7\0\0\0\1\0\0\0\x95\0\0\0\0\0\0\0"
 _SAMPLE = 20
 """Services that are connected to, drawn at random; all of them, if there are fewer."""
 _RUN_S = 300.0
@@ -112,14 +112,14 @@ def _print_ratio(ratios: Sequence[float]) -> str:
 
 
 def _measure_size(plan: Plan, services: int) -> dict[str, Any]:
-    _say(f"connect(): {services} services")
+    say(f"connect(): {services} services")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     mesh = Mesh(services=services, endpoints=plan.endpoints, endpoint_port=port)
     with (
         Sandbox() as sandbox,
-        _serve(sandbox, mesh) as server_port,
-        run_bridge(sandbox, server_port, "delta") as bridge,
+        serve(sandbox, mesh) as server,
+        run_bridge(sandbox, server.port, "delta") as bridge,
         _empty_program(sandbox) as empty_fd,
     ):
         bridge.wait_converged(services)
@@ -178,23 +178,6 @@ def _empty_program(sandbox: Sandbox) -> Iterator[int]:
     finally:
         for fd in (link, program, target):
             os.close(fd)
-
-
-@contextmanager
-def _serve(sandbox: Sandbox, mesh: Mesh) -> Iterator[int]:
-    """Yields the server's port."""
-    argv = [sys.executable, "-m", "benchmarks.mesh_server"]
-    process = sandbox.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin and process.stdout
-    process.stdin.write(mesh.to_line())
-    process.stdin.flush()
-    yield json.loads(process.stdout.readline())["port"]
-    process.terminate()
-    process.wait(30)
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Times connect() in small batches, alternating between kinds of connects, and prints medians per batch.
 
-`python -m benchmarks.connector < JOB`: a Job as JSON. One process does everything, so that kinds differ in nothing but
-the cgroup its sockets are made in and the address they connect to:
+`python -m benchmarks.connector < JOB`: a Job as JSON. One process does everything, so that kinds differ in nothing
+but the cgroup its sockets are made in and the address they connect to:
 
 - It moves itself from cgroup to cgroup between batches; a socket belongs to the cgroup it was made in.
 - All backends are one listening socket of its own on every loopback address, drained after each batch.
@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Job", "Kind"]
 
@@ -60,8 +61,13 @@ class Job:
     @classmethod
     def from_line(cls, line: str) -> Job:
         fields = json.loads(line)
-        kinds = [Kind(**{**kind, "addresses": [(ip, port) for ip, port in kind["addresses"]]}) for kind in fields.pop("kinds")]
+        kinds = [_read_kind(kind) for kind in fields.pop("kinds")]
         return cls(**fields, kinds=kinds)
+
+
+def _read_kind(fields: dict[str, Any]) -> Kind:
+    addresses = [(ip, port) for ip, port in fields["addresses"]]
+    return Kind(name=fields["name"], cgroup=fields["cgroup"], addresses=addresses)
 
 
 def main() -> None:
