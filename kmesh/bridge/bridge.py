@@ -44,7 +44,7 @@ from kmesh.xds.server.serve import AdsServer
 __all__ = ["Bridge", "run_bridge"]
 
 _log = logging.getLogger(__name__)
-_NOTHING = Compilation(image=EMPTY, program=Program(), reports=())
+_NOTHING = Compilation(image=EMPTY, program=Program())
 
 
 class Bridge:
