@@ -87,12 +87,15 @@ class Bridge:
 
     def _take_resolved(self, name: str, assignment: ClusterLoadAssignment) -> None:
         self._intake.take_resolved(name, assignment)
-        self._changed.set()
+        self._note_change()
 
     def _after_intake(self) -> None:
         for type_url, names in self._intake.wanted.items():
             self._client.subscribe(type_url, names)
         self._dns.watch(self._intake.dns_clusters)
+        self._note_change()
+
+    def _note_change(self) -> None:
         if self._intake.is_complete:
             self._writer.mark_changed()
         self._changed.set()

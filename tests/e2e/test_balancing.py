@@ -16,7 +16,7 @@ from tests.support.bridge import Bridge
 from tests.support.client import Client
 from tests.support.control_plane import ControlPlane
 from tests.support.name_server import Address
-from tests.support.resources import filter_chain, route_to, socket_address, typed
+from tests.support.resources import filter_chain, route_to
 from tests.support.services import (
     ADS,
     assignment,
@@ -29,6 +29,7 @@ from tests.support.services import (
     static_cluster,
     tcp_service,
     tcp_to,
+    udp_service,
 )
 
 VIP = ("127.96.0.1", 80)
@@ -261,21 +262,6 @@ def test_endpoints_of_both_families(publish: Publish, client: Client, servers: S
 
 
 # Datagrams
-
-
-def udp_service(name: str, address: Address, *endpoints: Address) -> list[Message]:
-    action = typed("envoy.extensions.filters.udp.udp_proxy.v3.Route", "route", cluster=name)
-    proxy = typed(
-        "envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
-        "envoy.filters.udp_listener.udp_proxy",
-        stat_prefix=name,
-        matcher={"on_no_match": {"action": action}},
-    )
-    listener = parse(
-        "LDS",
-        {"name": name, "address": socket_address(*address, protocol="UDP"), "listener_filters": [proxy]},
-    )
-    return [listener, eds_cluster(name), assignment(name, locality(*map(member, endpoints)))]
 
 
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "unconnected"])

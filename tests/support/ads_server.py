@@ -36,6 +36,13 @@ class Call:
         self._nonces = 0
         self._end: asyncio.Future[tuple[Status, str]] = asyncio.get_running_loop().create_future()
 
+    @property
+    def client_name(self) -> str:
+        """The common name in the client's certificate, "" without one."""
+        peer = self._stream.peer
+        subject = ((peer.cert() if peer else None) or {}).get("subject", ())
+        return next((value for ((key, value),) in subject if key == "commonName"), "")
+
     async def receive(self) -> Any:
         """The next request."""
         async with asyncio.timeout(TIMEOUT_S):

@@ -58,11 +58,8 @@ class ControlPlane:
         number = self._publications
         marker = (f"127.255.{number >> 8}.{number & 255}", 1)
         catalog = Catalog.of(map(Resource.pack, (*resources, *_mark(number, marker))))
-        self._loop.run(self._publish(catalog))
+        self._loop.call(self._server.publish, catalog)
         return marker
-
-    async def _publish(self, catalog: Catalog) -> None:
-        self._server.publish(catalog)
 
 
 def _mark(number: int, address: Address) -> Iterable[Message]:
