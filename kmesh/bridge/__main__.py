@@ -24,7 +24,8 @@ from kmesh.bridge.lock import hold_lock
 from kmesh.bridge.logs import configure_logging
 from kmesh.bridge.settings import Settings, load_settings
 from kmesh.bridge.state import LOCK_FILE, prepare_state_dir, remove_state
-from kmesh.errors import ConfigError, KernelError, KmeshError
+from kmesh.errors import ConfigError, KmeshError
+from kmesh.kernel.features import require_root
 from kmesh.kernel.uninstall import uninstall
 
 _COLLECT_AFTER = 50_000
@@ -40,6 +41,7 @@ def main() -> int:
         if settings.version:
             print(f"kmesh {kmesh.__version__}")
             return 0
+        require_root()
         return _uninstall(settings) if settings.uninstall else _run(settings)
     except ConfigError as error:
         print(f"kmesh.bridge: {error}", file=sys.stderr)
@@ -86,8 +88,6 @@ async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _uninstall(settings: Settings) -> int:
-    if os.geteuid() != 0:
-        raise KernelError("removing programs from the kernel takes root: start it with sudo")
     prepare_state_dir(settings.state_dir)
     with _hold_instance(settings):
         removed = uninstall(settings.instance, settings.bpffs)
