@@ -190,7 +190,8 @@ def delete_batch(fd: int, keys: Sequence[bytes]) -> int:
     at = deleted = 0
     while at < len(keys):
         some = keys[at : at + _BATCH]
-        result, attr = _call(_Cmd.MAP_DELETE_BATCH, _batch_attr(fd, len(some), keys=b"".join(some)))
+        key_block = b"".join(some)
+        result, attr = _call(_Cmd.MAP_DELETE_BATCH, _batch_attr(fd, len(some), keys=key_block))
         if result == -errno.ENOENT:  # it stopped at the first key that is not there
             deleted += _batch_count(attr)
             at += _batch_count(attr) + 1

@@ -15,7 +15,7 @@ from kmesh.maps.image import MapImage, MapName
 from kmesh.model.address import SocketAddress
 from kmesh.records.constants import Action, Reason
 from tests.kernel.conftest import Kernel, open_kernel
-from tests.support.records import backend, cluster, cursor_node, frontend, image
+from tests.support.records import backend, cluster, cursor_node, frontend, image, key64
 from tests.support.sandbox import Sandbox
 
 
@@ -65,6 +65,18 @@ def test_shrinking_gives_memory_back(tables: KernelTables) -> None:
     applier.apply(services(3))
     assert tables.capacity(MapName.BACKEND) < grown
     assert held(tables) == services(3).tables()
+
+
+def test_deletes_what_it_is_asked_to_and_nothing_else(tables: KernelTables) -> None:
+    """In batches of any size, whatever else the process allocates meanwhile."""
+    for count in range(1, 60):
+        items = [(key64(number), bytes(8)) for number in range(2 * count)]
+        tables.reserve({MapName.CURSOR: len(items)})
+        tables.upsert(MapName.CURSOR, items, len(items))
+        tables.delete(MapName.CURSOR, [key for key, _ in items[::2]])
+        assert tables.read(MapName.CURSOR).keys() == {key for key, _ in items[1::2]}
+        tables.delete(MapName.CURSOR, [key for key, _ in items])
+        assert tables.used(MapName.CURSOR) == len(tables.read(MapName.CURSOR)) == 0
 
 
 def test_a_restart_adopts_and_writes_nothing(tables: KernelTables) -> None:
