@@ -10,7 +10,7 @@ struct km_destination {
 };
 
 struct km_choice {
-	__u64 backend;		/* id; 0 when not balanced */
+	__u64 backend;		/* id; says nothing unless balanced */
 	__u64 target;		/* of the frontend; tells a UDP flow that its listener changed */
 	__u8 addr16[16];	/* of the backend */
 	__u16 port_be;
@@ -95,6 +95,8 @@ static __always_inline __u32 km_pick_entry(struct km_node *node, __u32 *ticket)
 		if (!cursor)
 			return KM_MAX_NODE_FANOUT;
 		*ticket = __sync_fetch_and_add(cursor, 1) % total;
+	} else if (node->kind != KM_K_INDEX) {
+		return KM_MAX_NODE_FANOUT;
 	}
 	index = *ticket / stride;
 	*ticket %= stride;
@@ -149,6 +151,8 @@ static __always_inline __u32 km_address(struct km_destination *dst, struct km_ch
 	backend = bpf_map_lookup_elem(backends, &key);
 	if (!backend)
 		return KM_R_BROKEN;
+	if (!(backend->families & (KM_F_V4 | KM_F_V6)))
+		return KM_R_BROKEN;
 	has_v4 = backend->families & KM_F_V4;
 	if (has_v4 && (wants_v4 || !(backend->families & KM_F_V6))) {
 		__u32 *word = (__u32 *)choice->addr16;
@@ -183,10 +187,11 @@ static __always_inline void km_settle(struct km_destination *dst, struct km_way 
 		choice->reason = KM_R_PASSED;
 		return;
 	case KM_A_REFUSE:
-		choice->reason = way->target;
 		/* An unknown reason must not be read as anything but a refusal. */
-		if (!km_is_refusal(choice->reason) || choice->reason >= KM_R_COUNT)
+		if (way->target < KM_R_NO_ENDPOINT || way->target >= KM_R_COUNT)
 			choice->reason = KM_R_BROKEN;
+		else
+			choice->reason = way->target;
 		return;
 	}
 	choice->reason = KM_R_BROKEN;

@@ -11,11 +11,12 @@ Executes the tables of a MapImage and nothing else; what the tables mean is defi
 4. *Nodes.* ALIAS draws twice: index = draw * count >> 32, and it stays when the second draw <= threshold, else goes
    to `alias`. CURSOR takes a ticket, fetch_add(cursor, 1) % total; then, as INDEX with the ticket that is left, index
    = ticket / stride and ticket %= stride. A ticket is 0 until there was a CURSOR. An index beyond the node (beyond
-   `count` but for ALIAS, where such an entry's action is NONE), a `total` or `stride` of 0, a missing cursor: BROKEN.
+   `count` but for ALIAS, where such an entry's action is NONE), a `total` or `stride` of 0, a missing cursor, any other
+   kind: BROKEN.
 5. *End.* BACKEND: step 6. PASS: PASSED. REFUSE: the reason in `target`, or BROKEN if that is not a refusal. NONE and
    anything unknown: BROKEN.
 6. *Address.* The backend's IPv4 address (v4-mapped for an IPv6 socket) when it has one and the destination was IPv4
-   or it has no IPv6 address; else its IPv6 address; but an IPv4 socket then gets FAMILY.
+   or it has no IPv6 address; else its IPv6 address; but an IPv4 socket then gets FAMILY. No address at all: BROKEN.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def _choose(descent: _Descent, node: int) -> tuple[int, int]:
         if descent.draw() > threshold:
             index = alias
     else:
-        if not stride:
+        if not stride or kind not in (NodeKind.CURSOR, NodeKind.INDEX):
             raise _Broken
         if kind == NodeKind.CURSOR:
             descent.ticket = _take_ticket(descent, cursor, total)
@@ -185,6 +186,8 @@ def _address(tables: Tables, backend: int, destination: SocketAddress, is_ipv6_s
         raise _Broken
     addr6, addr4, port6_be, port4_be, families, _, _ = BACKEND.struct.unpack(record)
     has_v4, has_v6 = bool(families & Family.V4), bool(families & Family.V6)
+    if not (has_v4 or has_v6):
+        raise _Broken
     if has_v4 and (destination.is_v4 or not has_v6):
         address = SocketAddress(V4_MAPPED + addr4, ntohs(port4_be))
     elif is_ipv6_socket:
