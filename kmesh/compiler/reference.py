@@ -11,7 +11,7 @@ Executes the tables of a MapImage and nothing else; what the tables mean is defi
 4. *Nodes.* ALIAS draws twice: index = draw * count >> 32, and it stays when the second draw <= threshold, else goes
    to `alias`. CURSOR takes a ticket, fetch_add(cursor, 1) % total; then, as INDEX with the ticket that is left, index
    = ticket / stride and ticket %= stride. A ticket is 0 until there was a CURSOR. An index beyond the node (beyond
-   `count` but for ALIAS, where such an entry's action is NONE), a `total` or `stride` of 0, a missing cursor, any other
+   `count` but for ALIAS, where such an entry's action is NONE), a `total` or `stride` of 0, a missing cursor, another
    kind: BROKEN.
 5. *End.* BACKEND: step 6. PASS: PASSED. REFUSE: the reason in `target`, or BROKEN if that is not a refusal. NONE and
    anything unknown: BROKEN.
