@@ -237,7 +237,7 @@ def _every_address(endpoint: Endpoint, addresses: Mapping[str, tuple[str, ...]])
     host = endpoint.address
     if isinstance(host, SocketAddress):
         return (endpoint,)
-    return tuple(replace(endpoint, address=SocketAddress.parse(ip, host.port)) for ip in addresses[host.host])
+    return tuple(endpoint._replace(address=SocketAddress.parse(ip, host.port)) for ip in addresses[host.host])
 
 
 def _first_address(endpoint: Endpoint, addresses: Mapping[str, tuple[str, ...]]) -> tuple[Endpoint, ...]:
@@ -249,4 +249,4 @@ def _first_address(endpoint: Endpoint, addresses: Mapping[str, tuple[str, ...]])
     if not found:
         return ()
     others = [address for address in found if address.is_v4 is not found[0].is_v4]
-    return (replace(endpoint, address=found[0], additional=tuple(others[:1])),)
+    return (endpoint._replace(address=found[0], additional=tuple(others[:1])),)

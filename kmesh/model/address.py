@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NamedTuple
 
 __all__ = ["V4_MAPPED", "WILDCARD_V4", "WILDCARD_V6", "HostAddress", "Protocol", "SocketAddress"]
 
@@ -20,9 +21,8 @@ class Protocol(IntEnum):
     UDP = 17
 
 
-@dataclass(frozen=True, slots=True)
-class SocketAddress:
-    """An IP address and port. Positional, since a mesh holds hundreds of thousands of them."""
+class SocketAddress(NamedTuple):
+    """An IP address and port. A tuple, since a mesh holds hundreds of thousands of them."""
 
     addr16: bytes
     """16 bytes in network order; IPv4 is v4-mapped."""

@@ -125,8 +125,8 @@ def test_strict_dns_makes_an_endpoint_of_each_address(tmp_path: Path) -> None:
             assert got.overprovisioning_factor == 200
             (group,) = got.localities
             assert (group.locality, group.weight, group.priority) == (locality, 7, 1)
-            assert group.endpoints[1] == replace(
-                assignment.localities[0].endpoints[0], address=SocketAddress.parse("10.0.0.2", 80)
+            assert group.endpoints[1] == assignment.localities[0].endpoints[0]._replace(
+                address=SocketAddress.parse("10.0.0.2", 80)
             )
 
     asyncio.run(main())

@@ -12,6 +12,7 @@ divisions truncate, and so do these.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from kmesh.compiler.ir import Availability, Choice, ClusterUnit, Hosts, Members, Program, Share, weigh
@@ -75,13 +76,8 @@ def _count_priorities(assignment: ClusterLoadAssignment) -> list[_Priority]:
 
 
 def _count(groups: tuple[LocalityEndpoints, ...], assignment: ClusterLoadAssignment) -> _Priority:
-    count = dict.fromkeys(Health, 0)
-    weight = dict.fromkeys(Health, 0)
-    for group in groups:
-        for endpoint in group.endpoints:
-            count[endpoint.health] += 1
-            weight[endpoint.health] += endpoint.weight
-    measure = weight if assignment.weighted_priority_health else count
+    count = Counter(endpoint.health for group in groups for endpoint in group.endpoints)
+    measure = _weigh(groups) if assignment.weighted_priority_health else count
     whole = sum(measure.values()) - measure[Health.DRAINING] or 1
     factor = assignment.overprovisioning_factor
     return _Priority(
@@ -93,6 +89,14 @@ def _count(groups: tuple[LocalityEndpoints, ...], assignment: ClusterLoadAssignm
         healthy_percent=min(100, factor * measure[Health.HEALTHY] // whole),
         degraded_percent=min(100, factor * measure[Health.DEGRADED] // whole),
     )
+
+
+def _weigh(groups: tuple[LocalityEndpoints, ...]) -> Counter[Health]:
+    weight: Counter[Health] = Counter()
+    for group in groups:
+        for endpoint in group.endpoints:
+            weight[endpoint.health] += endpoint.weight
+    return weight
 
 
 def _share_load(priorities: list[_Priority], threshold: int) -> list[tuple[int, Availability, int]]:
