@@ -296,6 +296,20 @@ def test_saved_addresses_serve_while_no_server_answers(family: DnsFamily, want: 
     asyncio.run(main())
 
 
+def test_saved_addresses_serve_before_the_first_answer(tmp_path: Path) -> None:
+    """A restarted bridge would else be without endpoints for as long as DNS takes."""
+
+    async def main() -> None:
+        async with world(tmp_path, {"b.test": ("10.0.0.2", "10.0.0.1")}) as w:
+            w.server.zone["b.test.", "A"] = Reply(is_silent=True)
+            w.watch(strict("c", "b.test"), logical("d", "b.test"))
+            assert w.clusters.assignments.keys() == {"c", "d"}
+            assert await w.next() == ("c", ["10.0.0.1:80", "10.0.0.2:80"])
+            assert await w.next() == ("d", ["10.0.0.2:80"])
+
+    asyncio.run(main())
+
+
 def test_found_is_what_to_save(tmp_path: Path) -> None:
     async def main() -> None:
         async with world(tmp_path) as w:

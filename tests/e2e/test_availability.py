@@ -42,6 +42,13 @@ def shop(servers: Servers) -> list[Message]:
 
 
 @pytest.fixture
+def control_plane(loop: LoopThread) -> Iterator[ControlPlane]:
+    """For each test its own, since they stop it."""
+    with ControlPlane(loop) as control_plane:
+        yield control_plane
+
+
+@pytest.fixture
 def bridge(sandbox: Sandbox, control_plane: ControlPlane, shop: list[Message]) -> Iterator[Bridge]:
     """Serves the shop; with a state directory of its own."""
     marker = control_plane.publish(*shop)

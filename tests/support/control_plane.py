@@ -6,6 +6,7 @@ route comes last (CDS, EDS, LDS, RDS). A bridge has taken the publication over o
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,9 @@ from tests.support.services import ADS, captured, http_to, parse, static_cluster
 
 __all__ = ["ControlPlane", "write_resources"]
 
+_numbers = itertools.count(1)
+"""Of publications, whoever's: so a marker that an earlier one left in the kernel is not taken for a new one."""
+
 
 class ControlPlane:
     """Context manager; listens on a port of 127.0.0.1 until stop(), and on the same after start()."""
@@ -31,7 +35,6 @@ class ControlPlane:
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
         self._server = AdsServer(Catalog(), HostAddress("127.0.0.1", 0))
-        self._publications = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -54,8 +57,7 @@ class ControlPlane:
 
     def publish(self, *resources: Message) -> Address:
         """Serve these and no others. Returns the marker's address."""
-        self._publications += 1
-        number = self._publications
+        number = next(_numbers)
         marker = (f"127.255.{number >> 8}.{number & 255}", 1)
         catalog = Catalog.of(map(Resource.pack, (*resources, *_mark(number, marker))))
         self._loop.call(self._server.publish, catalog)
