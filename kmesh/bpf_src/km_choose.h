@@ -6,7 +6,7 @@
  */
 struct km_destination {
 	struct km_frontend_key key;	/* what the application asked for */
-	__u32 is_ipv6_socket;
+	__u32 families;			/* KM_F_* of the backends that the call can be sent to */
 };
 
 struct km_choice {
@@ -136,7 +136,7 @@ static __always_inline bool km_descend(struct km_way *way)
 	return way->action != KM_A_CLUSTER && way->action != KM_A_NODE;
 }
 
-/* The backend's address in a form the socket can connect to; IPv4 goes v4-mapped to an IPv6 socket. */
+/* The backend's address, in the family asked for where both can be had; IPv4 is v4-mapped. */
 static __always_inline __u32 km_address(struct km_destination *dst, struct km_choice *choice)
 {
 	bool wants_v4 = km_is_v4(dst->key.addr16);
@@ -144,7 +144,7 @@ static __always_inline __u32 km_address(struct km_destination *dst, struct km_ch
 	__u64 key = choice->backend;
 	int zero = 0;
 	void *backends = km_backend.lookup(&zero);
-	bool has_v4;
+	__u32 families;
 
 	if (!backends)
 		return KM_R_BROKEN;
@@ -153,8 +153,10 @@ static __always_inline __u32 km_address(struct km_destination *dst, struct km_ch
 		return KM_R_BROKEN;
 	if (!(backend->families & (KM_F_V4 | KM_F_V6)))
 		return KM_R_BROKEN;
-	has_v4 = backend->families & KM_F_V4;
-	if (has_v4 && (wants_v4 || !(backend->families & KM_F_V6))) {
+	families = backend->families & dst->families;
+	if (!families)
+		return KM_R_FAMILY;
+	if ((families & KM_F_V4) && (wants_v4 || !(families & KM_F_V6))) {
 		__u32 *word = (__u32 *)choice->addr16;
 
 		word[0] = 0;
@@ -164,8 +166,6 @@ static __always_inline __u32 km_address(struct km_destination *dst, struct km_ch
 		choice->port_be = backend->port4_be;
 		return KM_R_BALANCED;
 	}
-	if (!dst->is_ipv6_socket)
-		return KM_R_FAMILY;
 	__builtin_memcpy(choice->addr16, backend->addr6, 16);
 	choice->port_be = backend->port6_be;
 	return KM_R_BALANCED;

@@ -75,7 +75,8 @@ class Reason(IntEnum):
     NO_ROUTE = 10
     """No filter chain or route takes the connection: refused."""
     FAMILY = 11
-    """The chosen endpoint has only IPv6 addresses and the socket is IPv4: refused."""
+    """The chosen endpoint has no address of a family that the call can be sent to: refused. An IPv4 socket reaches
+    no IPv6 endpoint, and sendmsg() to an IPv6 address no IPv4 one."""
     BLACKHOLE = 12
     """The cluster is meant to have no endpoints (istiod's BlackHoleCluster): refused."""
     BROKEN = 13

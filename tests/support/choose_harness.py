@@ -25,6 +25,7 @@ from kmesh.kernel import bpf
 from kmesh.kernel.headers import has_running_kernel_headers, merge_headers
 from kmesh.kernel.sources import program_text
 from kmesh.model.address import Protocol, SocketAddress
+from kmesh.records.constants import Family
 from kmesh.records.layout import FRONTEND_KEY
 from tests.support.sandbox import REPO
 
@@ -80,7 +81,8 @@ class ChooseHarness:
     ) -> Choice:
         """km_choose()."""
         key = FRONTEND_KEY.pack(destination.addr16, htons(destination.port), protocol)
-        case = _DESTINATION.pack(key, is_ipv6_socket) + struct.pack(f"<{DRAWS}I", *draws)
+        families = Family.V4 | Family.V6 if is_ipv6_socket else Family.V4
+        case = _DESTINATION.pack(key, families) + struct.pack(f"<{DRAWS}I", *draws)
         taken, after = _test_run(self._programs["km_run_choose"], case, _CHOICE.size)
         backend, _, addr16, port_be, _, reason = _CHOICE.unpack(after)
         return Choice(reason, SocketAddress(addr16, ntohs(port_be)), backend, taken)
