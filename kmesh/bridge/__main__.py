@@ -24,6 +24,7 @@ from kmesh.bridge.lock import hold_lock
 from kmesh.bridge.logs import configure_logging
 from kmesh.bridge.settings import Settings, load_settings
 from kmesh.bridge.state import LOCK_FILE, prepare_state_dir, remove_state
+from kmesh.bridge.tls import build_ssl_context
 from kmesh.errors import ConfigError, KmeshError
 from kmesh.kernel.features import require_root
 from kmesh.kernel.uninstall import uninstall
@@ -52,6 +53,8 @@ def main() -> int:
 
 
 def _run(settings: Settings) -> int:
+    if settings.tls:
+        build_ssl_context(settings)  # now a mistake ends the start; later it only fails a connection
     prepare_state_dir(settings.state_dir)
     with _hold_instance(settings):
         data_plane = DataPlane(settings.bpffs, settings.instance, settings.cgroup)

@@ -171,9 +171,6 @@ class Bridge:
 
 
 def _ads_config(settings: Settings, server: HostAddress | Path) -> AdsConfig:
-    """Raises: ConfigError for TLS files that do not serve; once started, they only fail their connection."""
-    if settings.tls:
-        build_ssl_context(settings)
     return AdsConfig(
         server=server,
         variant=Variant(settings.xds_variant),
