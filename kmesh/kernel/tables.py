@@ -109,14 +109,18 @@ class KernelTables:
         set to; so the element is set to what it is.
         """
         name = MapName.CURSOR
-        bpf.update(self._outer[name], _SLOT, struct.pack("<I", self._inner[name]))
+        try:
+            bpf.update(self._outer[name], _SLOT, struct.pack("<I", self._inner[name]))
+        except OSError as error:
+            raise MapError(name.value, "update", error.errno or 0) from None
 
     def shrink(self) -> None:
-        """Give memory back from maps that hold far less than they could."""
+        """Give memory back from maps that hold far less than they could, where the kernel has room for the move."""
         for name in MapName:
             target = _round_up(self._used[name] * 2)
             if target * 4 <= self.capacity(name):
-                self._resize(name, target, self._used[name])
+                with contextlib.suppress(CapacityExceeded):
+                    self._resize(name, target, self._used[name])
 
     def _items(self, name: MapName) -> list[tuple[bytes, bytes]]:
         key_size, value_size, _ = _SHAPES[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +156,74 @@ def test_a_failed_write_leaves_the_old_image_in_force(kernel: Kernel, tables: Ke
     assert wanted[MapName.BACKEND].items() <= got[MapName.BACKEND].items()
     applier.apply(services(30, port=81))
     assert held(failing) == services(30, port=81).tables()
+
+
+def test_a_map_that_cannot_shrink_stays_large(tables: KernelTables, monkeypatch) -> None:
+    applier = Applier(tables)
+    applier.apply(services(2000))
+    capacity = tables.capacity(MapName.BACKEND)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOMEM, "no memory for another map")
+
+    monkeypatch.setattr("kmesh.kernel.bpf.create_map", refuse)
+    applier.apply(services(3))
+    assert applier.image == services(3)
+    assert held(tables) == services(3).tables()
+    assert tables.capacity(MapName.BACKEND) == capacity
+
+
+class StubbornTables(KernelTables):
+    """Fails the next deletion of one map, having done half of it."""
+
+    keeps: MapName | None = None
+
+    def delete(self, name: MapName, keys: Sequence[bytes]) -> None:
+        if name is self.keeps and keys:
+            self.keeps = None
+            super().delete(name, keys[: len(keys) // 2])
+            raise MapError(name.value, "delete", errno.EBUSY)
+        super().delete(name, keys)
+
+
+@pytest.mark.parametrize("name", [MapName.CLUSTER, MapName.BACKEND], ids=lambda name: name.value)
+def test_leftovers_do_not_undo_an_apply_and_go_with_the_next(kernel: Kernel, tables, name: MapName) -> None:
+    stubborn = StubbornTables(kernel.build.maps_dir)
+    applier = Applier(stubborn)
+    applier.apply(services(20))
+    stubborn.keeps = name
+    applier.apply(services(10))
+    assert applier.image == services(10)
+    assert held(stubborn)[MapName.FRONTEND] == services(10).tables()[MapName.FRONTEND]
+    assert len(stubborn.read(name)) == 15
+    applier.apply(services(10))
+    assert held(stubborn) == services(10).tables()
+
+
+class WatchedTables(KernelTables):
+    """Notes the order of deletions and fences."""
+
+    def __init__(self, maps_dir: Path) -> None:
+        super().__init__(maps_dir)
+        self.order: list[str] = []
+
+    def delete(self, name: MapName, keys: Sequence[bytes]) -> None:
+        if keys:
+            self.order.append(name.value)
+        super().delete(name, keys)
+
+    def fence(self) -> None:
+        self.order.append("fence")
+        super().fence()
+
+
+def test_no_program_reads_what_is_deleted_nor_its_memory_when_it_is_used_again(kernel: Kernel, tables) -> None:
+    watched = WatchedTables(kernel.build.maps_dir)
+    applier = Applier(watched)
+    applier.apply(services(2))
+    watched.order.clear()
+    applier.apply(services(1))
+    assert watched.order == ["km_frontend", "fence", "km_cluster", "km_backend", "fence"]
 
 
 def test_one_endpoint_costs_the_same_in_any_mesh(tables: KernelTables) -> None:
