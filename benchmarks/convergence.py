@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 from benchmarks.clients import BridgeClient, Client, Memory, run_client
@@ -75,15 +76,19 @@ def measure_convergence(plan: Plan) -> dict[str, Any]:
     samples: dict[_Key, _Samples] = {}
     for endpoints in plan.endpoints:
         with Sandbox() as sandbox, _backends() as ports, serve(sandbox, _make_job(plan, endpoints, ports)) as server:
-            for number in range(plan.rounds):
-                for variant in plan.variants:
-                    # Each goes first every other time.
-                    for client in CLIENTS if number % 2 == 0 else CLIENTS[::-1]:
-                        where = f"round {number + 1}/{plan.rounds}, {variant}, {client}"
-                        say(f"convergence: {plan.services} services x {endpoints}, {where}")
-                        key = (variant, endpoints, client)
-                        _measure_client(server, plan, variant, client, samples.setdefault(key, _Samples()))
+            for number, variant, client in _list_runs(plan):
+                where = f"round {number + 1}/{plan.rounds}, {variant}, {client}"
+                say(f"convergence: {plan.services} services x {endpoints}, {where}")
+                key = (variant, endpoints, client)
+                _measure_client(server, plan, variant, client, samples.setdefault(key, _Samples()))
     return _conclude(plan, samples)
+
+
+def _list_runs(plan: Plan) -> Iterator[tuple[int, str, str]]:
+    """(round, variant, client). Each client goes first every other time."""
+    for number, variant in product(range(plan.rounds), plan.variants):
+        for client in CLIENTS if number % 2 == 0 else CLIENTS[::-1]:
+            yield number, variant, client
 
 
 def print_convergence(result: dict[str, Any]) -> None:
