@@ -106,8 +106,7 @@ def test_certificates_and_tokens_are_read_for_every_connection(
         call = loop.run(ads.next_call())
         assert (call.client_name, call.metadata["authorization"]) == ("node-1.test", "Bearer first")
         push_shop(loop, call, servers["a"])
-        bridge.wait_until_serves(VIP)
-        assert client.answers(VIP) == ["a"]
+        wait_until(lambda: client.answers(VIP) == ["a"], 5, "the first connection's word")
 
         rotate(credentials, "node-2.test", "second")
         loop.call(call.end)
