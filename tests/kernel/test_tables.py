@@ -10,7 +10,7 @@ import pytest
 
 from kmesh.errors import CapacityExceeded, MapError
 from kmesh.kernel.features import probe_features
-from kmesh.kernel.tables import KernelTables
+from kmesh.kernel.tables import KernelTables, create_tables
 from kmesh.maps.apply import Applier
 from kmesh.maps.image import MapImage, MapName
 from kmesh.model.address import SocketAddress
@@ -49,6 +49,13 @@ def tables(kernel: Kernel) -> KernelTables:
     Applier(tables).apply(image())
     tables.operations.clear()
     return tables
+
+
+def test_maps_that_are_there_are_not_made_anew(kernel: Kernel, tables: KernelTables) -> None:
+    Applier(tables).apply(services(10))
+    (kernel.build.maps_dir / MapName.CURSOR.value).unlink()
+    create_tables(kernel.build.maps_dir)
+    assert held(KernelTables(kernel.build.maps_dir)) == services(10).tables()
 
 
 def test_growth_keeps_everything(tables: KernelTables) -> None:
