@@ -24,7 +24,7 @@ static __always_inline void km_read4(struct bpf_sock_addr *ctx, struct km_destin
 {
 	km_set_v4_mapped(dst->key.addr16, ctx->user_ip4);
 	dst->key.port_be = ctx->user_port;
-	dst->key.protocol = ctx->protocol;
+	dst->key.protocol = ctx->protocol;	/* the low byte of IPPROTO_MPTCP (262) is that of TCP */
 	dst->families = KM_F_V4;
 }
 

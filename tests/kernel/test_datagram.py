@@ -132,6 +132,23 @@ def test_connected_udp(kernel: Kernel, echoes) -> None:
     assert kernel.sandbox.python(code).split() == ["a", "127.96.0.1", "53", "127.96.0.1", "53"]
 
 
+def test_a_refused_second_connect_changes_nothing(kernel: Kernel, echoes) -> None:
+    """As the kernel's own failures do: the socket goes on with the peer it has, and says so."""
+    number, record = backend(echoes["a"])
+    refused = udp_frontend(SocketAddress.parse("127.96.0.2", 53), Action.REFUSE, int(Reason.NO_ENDPOINT))
+    kernel.applier.apply(image(one=[record, refused, udp_frontend(VIP, Action.BACKEND, number)]))
+    code = textwrap.dedent("""
+        import socket
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(5)
+        s.connect(("127.96.0.1", 53))
+        print(s.connect_ex(("127.96.0.2", 53)), *s.getpeername())
+        s.send(b"?")
+        print(s.recv(64).decode())
+    """)
+    assert kernel.sandbox.python(code).split() == [str(errno.ECONNREFUSED), "127.96.0.1", "53", "a"]
+
+
 def test_refused_sendto(kernel: Kernel) -> None:
     kernel.applier.apply(image(one=[udp_frontend(VIP, Action.REFUSE, int(Reason.NO_ENDPOINT))]))
     code = textwrap.dedent("""
