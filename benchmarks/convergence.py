@@ -7,9 +7,9 @@ been up all along. Measured, per client and round:
   bridge that is the end of the apply that wrote the last record, with the programs attached; for Envoy the moment its
   last cluster is warm. The listeners that it has not got by then count in "listening", and not in the ratio.
 - memory: RSS and PSS of the process, _SETTLE_S after that.
-- one change: an endpoint of one service moves; from the moment the server hands out the response until the first
-  connection reaches the new endpoint, found by connecting in a loop, whose interval is the resolution (poll_ms in
-  the samples). "from publish" counts what the server itself needs too, which is the same for both.
+- one change: an endpoint of one service moves; from the moment the server hands out the response until a client has
+  the new endpoint's first answer, found by connecting in a loop, whose interval is the resolution (poll_ms in the
+  samples). "from publish" counts what the server itself needs too, which is the same for both.
 """
 
 from __future__ import annotations
