@@ -1,6 +1,6 @@
 """The kernel's decision equals the reference interpreter's, case by case, on compiled and on unsound tables.
 
-`KMESH_COMPARISONS=1000000` runs that many (nightly) instead of 20,000; a failure names the seed of its tables.
+`CHOOSE_COMPARISONS=1000000` runs that many (nightly) instead of 20,000; a failure names the seed of its tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support.records import STAY, alias_node, backend, cluster, frontend, 
 from tests.support.sandbox import Sandbox
 from tests.support.snapshot_strategies import DESTINATIONS, cluster_snapshots, listener_snapshots
 
-COMPARISONS = int(os.environ.get("KMESH_COMPARISONS", "20000"))
+COMPARISONS = int(os.environ.get("CHOOSE_COMPARISONS", "20000"))
 CASES = 200
 """Of one image: applying it costs as much as a thousand decisions."""
 VIP = SocketAddress.parse("10.96.0.1", 80)
