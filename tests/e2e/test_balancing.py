@@ -15,6 +15,7 @@ from tests.support.backends import http_backend
 from tests.support.bridge import Bridge
 from tests.support.client import Client
 from tests.support.control_plane import ControlPlane
+from tests.support.envoy import wait_until
 from tests.support.name_server import Address
 from tests.support.resources import filter_chain, route_to
 from tests.support.services import (
@@ -230,14 +231,14 @@ def test_http_listener_that_needs_routing_is_refused_by_name(
     before = bridge.outcome("unsupported")
     assert client.answers(VIP) == [REFUSED]
     assert bridge.outcome("unsupported") == before + 1
-    assert bridge.limitations()["listener web"] == {"routes to several clusters"}
+    wait_until(lambda: bridge.limitations().get("listener web") == {"routes to several clusters"}, 2, "its report")
     shown = bridge.kmeshctl("status")
     assert shown.returncode == 1
     assert "routes to several clusters" in shown.stdout and "listener web" in shown.stdout
 
     publish(listener, *clusters, route_config(routes[1]))
     assert client.answers(VIP) == ["a"]
-    assert "listener web" not in bridge.limitations()
+    wait_until(lambda: "listener web" not in bridge.limitations(), 2, "the report to go")
 
 
 # Families
@@ -348,7 +349,7 @@ def test_istiod(publish: Publish, bridge: Bridge, client: Client, servers: Serve
     assert bridge.outcome("passed") == passed + 1
     assert client.answers(("127.0.0.1", 15001)) == [REFUSED], "straight to the sidecar's own port"
     assert client.answers(("127.96.0.9", 8080)) == [REFUSED], "HTTP that needs routing"
-    assert "listener 0.0.0.0_8080" in bridge.limitations()
+    wait_until(lambda: "listener 0.0.0.0_8080" in bridge.limitations(), 2, "its report")
 
 
 def test_auto_protocol_service_whose_chains_agree(publish: Publish, client: Client, servers: Servers) -> None:

@@ -168,7 +168,10 @@ class Bridge:
             return bpf.lookup(frontends, key, CELL.size) is not None
 
     def wait_until_serves(self, address: Address, timeout_s: float = 10.0) -> None:
-        """`address` may be the marker of a publication (tests.support.control_plane)."""
+        """`address` may be the marker of a publication (tests.support.control_plane).
+
+        Status and dumps follow a moment later: the bridge reports what it has done.
+        """
         try:
             wait_until(lambda: self.serves(address), timeout_s, f"the kernel to have {address}")
         except AssertionError as error:
