@@ -35,9 +35,19 @@ static __always_inline bool km_is_refusal(__u32 reason)
 	return reason >= KM_R_NO_ENDPOINT;
 }
 
+static __always_inline bool km_is_loopback(const __u8 *addr16)
+{
+	const __u32 *word = (const __u32 *)addr16;
+
+	if (km_is_v4(addr16))
+		return word[3] == bpf_htonl(0x7f000001);
+	return !word[0] && !word[1] && !word[2] && word[3] == bpf_htonl(1);
+}
+
 /*
  * The listener of a destination: its own address, else the wildcard of its
- * family with its port, else (TCP) the one that takes what no other does.
+ * family with its port, else (TCP) the one that takes what no other does. A
+ * wildcard never takes 127.0.0.1 or ::1: what a pod says to itself is its own.
  */
 static __always_inline int km_find_frontend(struct km_frontend_key *asked, struct km_way *way)
 {
@@ -49,7 +59,7 @@ static __always_inline int km_find_frontend(struct km_frontend_key *asked, struc
 	if (!frontends)
 		return KM_CELL_BROKEN;
 	found = km_read_cell(frontends, &key, 5, way);
-	if (found != KM_CELL_NONE)
+	if (found != KM_CELL_NONE || km_is_loopback(key.addr16))
 		return found;
 
 	if (km_is_v4(key.addr16)) {

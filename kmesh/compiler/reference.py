@@ -4,7 +4,8 @@ Executes the tables of a MapImage and nothing else; what the tables mean is defi
 
 1. *Frontend.* Look up (address, port, protocol). If there is none, the wildcard address of the destination's family
    (v4-mapped zero, or all zero) with the port. If there is none and the protocol is TCP, that wildcard with port 0.
-   If there is none: NOT_MESH, the socket is left alone. The first cell that exists decides, also when it is broken.
+   127.0.0.1 and ::1 have no wildcard: what a pod says to itself is its own. If there is none: NOT_MESH, the socket is
+   left alone. The first cell that exists decides, also when it is broken.
 2. *Cells.* A cell whose seal does not match its key is read again, KM_MAX_SEAL_TRIES times in all; then BROKEN.
 3. *Descent.* At most KM_MAX_TREE_DEPTH steps, each through a cluster's cell (CLUSTER) or a node (NODE), until another
    action is found. A missing record, or steps used up: BROKEN.
@@ -27,7 +28,15 @@ from socket import htons, ntohs
 from struct import Struct
 
 from kmesh.maps.image import MapName
-from kmesh.model.address import V4_MAPPED, WILDCARD_V4, WILDCARD_V6, Protocol, SocketAddress
+from kmesh.model.address import (
+    LOOPBACK_V4,
+    LOOPBACK_V6,
+    V4_MAPPED,
+    WILDCARD_V4,
+    WILDCARD_V6,
+    Protocol,
+    SocketAddress,
+)
 from kmesh.records.constants import LIMITS, Action, Family, NodeKind, Reason
 from kmesh.records.layout import BACKEND, CELL, ENTRY, FRONTEND_KEY, NODE
 from kmesh.records.seal import seal
@@ -103,9 +112,11 @@ def is_refusal(reason: int) -> bool:
 
 def _find_frontend(tables: Tables, destination: SocketAddress, protocol: Protocol) -> tuple[int, int] | None:
     wildcard = WILDCARD_V4 if destination.is_v4 else WILDCARD_V6
-    tries = [(destination.addr16, destination.port), (wildcard, destination.port)]
-    if protocol is Protocol.TCP:
-        tries.append((wildcard, 0))
+    tries = [(destination.addr16, destination.port)]
+    if destination.addr16 not in (LOOPBACK_V4, LOOPBACK_V6):
+        tries.append((wildcard, destination.port))
+        if protocol is Protocol.TCP:
+            tries.append((wildcard, 0))
     for addr16, port in tries:
         way = _read_cell(tables[MapName.FRONTEND], FRONTEND_KEY.pack(addr16, htons(port), protocol))
         if way:

@@ -7,11 +7,22 @@ from enum import IntEnum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
-__all__ = ["V4_MAPPED", "WILDCARD_V4", "WILDCARD_V6", "HostAddress", "Protocol", "SocketAddress"]
+__all__ = [
+    "LOOPBACK_V4",
+    "LOOPBACK_V6",
+    "V4_MAPPED",
+    "WILDCARD_V4",
+    "WILDCARD_V6",
+    "HostAddress",
+    "Protocol",
+    "SocketAddress",
+]
 
 V4_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 WILDCARD_V4 = V4_MAPPED + bytes(4)
 WILDCARD_V6 = bytes(16)
+LOOPBACK_V4 = V4_MAPPED + bytes((127, 0, 0, 1))
+LOOPBACK_V6 = bytes(15) + b"\x01"
 
 
 class Protocol(IntEnum):

@@ -108,7 +108,7 @@ def _share_load(priorities: list[_Priority], threshold: int) -> list[tuple[int, 
     if all(in_panic):
         return _share_load_in_total_panic(priorities)
     if normalized == 0:
-        return [(0, Availability.HEALTHY, 100)]
+        return [(0, Availability.ALL if in_panic[0] else Availability.HEALTHY, 100)]
 
     healthy = [p.healthy_percent for p in priorities]
     degraded = [p.degraded_percent for p in priorities]
