@@ -1,21 +1,20 @@
 """From an xDS server to effect: the bridge against the real Envoy, from one and the same server process.
 
-`python -m benchmarks.convergence [--quick]`. Each round runs one client after the other against a server that has been
-up all along. Measured, per client and round:
+`python -m benchmarks.convergence [--quick]`. Each round runs one client after the other against a server that has
+been up all along. Measured, per client and round:
 
-- convergence: from the first request of its stream, as the server saw it, until everything is in force. For the bridge
-  that is the end of the apply that wrote the last record, with the programs attached; for Envoy the moment its last
-  cluster is warm (its listeners, which it has not got by then, are counted in "listening" and not in the ratio).
+- convergence: from the first request of its stream, as the server saw it, until everything is in force. For the
+  bridge that is the end of the apply that wrote the last record, with the programs attached; for Envoy the moment its
+  last cluster is warm. The listeners that it has not got by then count in "listening", and not in the ratio.
 - memory: RSS and PSS of the process, _SETTLE_S after that.
-- one change: an endpoint of one service moves; from the moment the server hands out the response until the first
-  connection reaches the new endpoint, found by connecting in a loop (resolution: the interval of that loop, 0.5 ms
-  or less). "from publish" counts what the server itself needs too, which is the same for both.
+- one change: an endpoint of one service moves; from the moment the server hands out the response until a client has
+  the new endpoint's first answer, found by connecting in a loop, whose interval is the resolution (poll_ms in the
+  samples). "from publish" counts what the server itself needs too, which is the same for both.
 """
 
 from __future__ import annotations
 
 import json
-import queue
 import socket
 import statistics
 import subprocess
@@ -25,18 +24,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
-from benchmarks.clients import Client, Memory, run_client
-from benchmarks.figures import print_table, spread, summarize
+from benchmarks.clients import BridgeClient, Client, Memory, run_client
+from benchmarks.figures import print_table, say, spread, summarize
 from benchmarks.mesh_server import Job, Probe
+from benchmarks.server_process import ServerProcess, serve
 from tests.support.sandbox import Sandbox
 
 __all__ = ["Plan", "measure_convergence", "print_convergence"]
 
 CLIENTS = ("bridge", "envoy")
 _SETTLE_S = 3.0
-_ANSWER_S = 60.0
 _BETWEEN_CHANGES_S = 0.15
 
 
@@ -75,15 +75,20 @@ def measure_convergence(plan: Plan) -> dict[str, Any]:
     """Run the plan, saying where it is; returns samples, summaries and ratios."""
     samples: dict[_Key, _Samples] = {}
     for endpoints in plan.endpoints:
-        with Sandbox() as sandbox, _backends() as ports, _serve(sandbox, plan, endpoints, ports) as server:
-            for number in range(plan.rounds):
-                for variant in plan.variants:
-                    # Each goes first every other time.
-                    for client in CLIENTS if number % 2 == 0 else CLIENTS[::-1]:
-                        _say(f"{plan.services} services x {endpoints}, round {number + 1}/{plan.rounds}, {variant}, {client}")
-                        key = (variant, endpoints, client)
-                        _measure_client(server, plan, variant, client, samples.setdefault(key, _Samples()))
+        with Sandbox() as sandbox, _backends() as ports, serve(sandbox, _make_job(plan, endpoints, ports)) as server:
+            for number, variant, client in _list_runs(plan):
+                where = f"round {number + 1}/{plan.rounds}, {variant}, {client}"
+                say(f"convergence: {plan.services} services x {endpoints}, {where}")
+                key = (variant, endpoints, client)
+                _measure_client(server, plan, variant, client, samples.setdefault(key, _Samples()))
     return _conclude(plan, samples)
+
+
+def _list_runs(plan: Plan) -> Iterator[tuple[int, str, str]]:
+    """(round, variant, client). Each client goes first every other time."""
+    for number, variant in product(range(plan.rounds), plan.variants):
+        for client in CLIENTS if number % 2 == 0 else CLIENTS[::-1]:
+            yield number, variant, client
 
 
 def print_convergence(result: dict[str, Any]) -> None:
@@ -120,7 +125,7 @@ def print_convergence(result: dict[str, Any]) -> None:
 # One client
 
 
-def _measure_client(server: _Server, plan: Plan, variant: str, name: str, into: _Samples) -> None:
+def _measure_client(server: ServerProcess, plan: Plan, variant: str, name: str, into: _Samples) -> None:
     with Sandbox() as sandbox, run_client(name, sandbox, server.port, variant) as client:
         opened_at = server.wait_for("stream opened")["at"]
         converged = client.wait_converged(plan.services)
@@ -132,15 +137,16 @@ def _measure_client(server: _Server, plan: Plan, variant: str, name: str, into: 
         _measure_changes(server, plan, sandbox, client, into)
 
 
-def _measure_changes(server: _Server, plan: Plan, sandbox: Sandbox, client: Client, into: _Samples) -> None:
-    probe = server.probe
+def _measure_changes(server: ServerProcess, plan: Plan, sandbox: Sandbox, client: Client, into: _Samples) -> None:
+    probe = server.job.probe
+    assert probe
     argv = [sys.executable, "-m", "benchmarks.prober", probe.address, str(probe.port)]
-    is_enrolled = hasattr(client, "applied")
-    prober = sandbox.spawn(argv, enrolled=is_enrolled, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    prober = sandbox.spawn(
+        argv, enrolled=isinstance(client, BridgeClient), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert prober.stdin and prober.stdout
     for _ in range(plan.changes):
-        server.turn = 1 - server.turn
-        prober.stdin.write(f"{server.turn}\n")
+        prober.stdin.write(f"{1 - server.turn}\n")
         prober.stdin.flush()
         prober.stdout.readline()
         time.sleep(_BETWEEN_CHANGES_S)
@@ -155,52 +161,14 @@ def _measure_changes(server: _Server, plan: Plan, sandbox: Sandbox, client: Clie
     prober.wait(10)
 
 
-# The server and what it sends clients to
+# What the probe service leads to
 
 
-class _Server:
-    """benchmarks.mesh_server, and where its probe service is now."""
-
-    def __init__(self, process: subprocess.Popen[str], probe: Probe) -> None:
-        assert process.stdin and process.stdout
-        self.probe = probe
-        self.turn = 0
-        self._stdin = process.stdin
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
-        self.port: int = self.wait_for("listening")["port"]
-
-    def move_probe(self) -> None:
-        self._events = queue.Queue()
-        self._stdin.write("\n")
-        self._stdin.flush()
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """The next event of that name; those before it are dropped."""
-        while True:
-            found = self._events.get(timeout=_ANSWER_S)
-            if found["event"] == event:
-                return found
-
-    def _read(self, lines: Iterator[str]) -> None:
-        for line in lines:
-            self._events.put(json.loads(line))
-
-
-@contextmanager
-def _serve(sandbox: Sandbox, plan: Plan, endpoints: int, ports: tuple[int, int]) -> Iterator[_Server]:
+def _make_job(plan: Plan, endpoints: int, ports: tuple[int, int]) -> Job:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     probe = Probe(address="127.0.0.1", port=port, endpoint="127.0.0.1", endpoint_ports=ports)
-    job = Job(services=plan.services, endpoints=endpoints, endpoint_port=ports[0], probe=probe)
-    argv = [sys.executable, "-m", "benchmarks.mesh_server"]
-    process = sandbox.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin
-    process.stdin.write(job.to_line())
-    process.stdin.flush()
-    yield _Server(process, probe)
-    process.stdin.close()
-    process.wait(30)
+    return Job(services=plan.services, endpoints=endpoints, endpoint_port=ports[0], probe=probe)
 
 
 @contextmanager
@@ -231,7 +199,13 @@ def _answer(listener: socket.socket, number: bytes) -> None:
 
 
 def _conclude(plan: Plan, samples: dict[_Key, _Samples]) -> dict[str, Any]:
-    targets = {"convergence": "<= 1", "one change": "<= 0.5", "one change, from publish": "", "RSS": "<= 1", "PSS": "<= 1"}
+    targets = {
+        "convergence": "<= 1",
+        "one change": "<= 0.5",
+        "one change, from publish": "",
+        "RSS": "<= 1",
+        "PSS": "<= 1",
+    }
     ratios: dict[str, dict[str, float]] = {name: {} for name in targets}
     for endpoints in plan.endpoints:
         for variant in plan.variants:
@@ -262,10 +236,6 @@ def _summarize(found: _Samples) -> dict[str, Any]:
     rows = {name: values for name, values in asdict(found).items() if values and name != "memory"}
     rows |= {"rss_kib": [m.rss for m in found.memory], "pss_kib": [m.pss for m in found.memory]}
     return {name: summarize(values) for name, values in rows.items()}
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
-"""Samples, their summaries, and tables of them."""
+"""Samples, their summaries, and tables of them on standard output; progress on standard error."""
 
 from __future__ import annotations
 
 import statistics
+import sys
+import time
 from collections.abc import Sequence
 
-__all__ = ["print_table", "spread", "summarize"]
+__all__ = ["print_table", "say", "spread", "summarize"]
 
 
 def summarize(samples: Sequence[float]) -> dict[str, float | int]:
@@ -31,9 +33,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """The first column to the left, the others to the right."""
     cells = [[str(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for number, row in enumerate(cells):
-        first, *rest = (f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
-        print("  ".join([first, *rest]).rstrip())
+    for number, (first, *rest) in enumerate(cells):
+        columns = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        print("  ".join(columns).rstrip())
         if number == 0:
             print("  ".join("-" * width for width in widths))
     print(flush=True)
+
+
+def say(text: str) -> None:
+    """Where a long run is."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

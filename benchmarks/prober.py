@@ -5,8 +5,7 @@ line once it has begun and then one JSON object:
 
     {"at": 1767225600.123456, "polls": 17, "interval_s": 0.0003}
 
-`at` (Unix time) is when the first connection that reached that endpoint was begun, so an answer is late by one
-interval at most.
+`at` (Unix time) is when that endpoint's first answer was there; it is late by one interval at most.
 """
 
 from __future__ import annotations
@@ -30,9 +29,10 @@ def _poll(address: tuple[str, int], wanted: bytes) -> dict[str, float]:
     started = time.time()
     polls = 0
     while True:
-        at = time.time()
         polls += 1
-        if _ask(address) == wanted:
+        is_wanted = _ask(address) == wanted
+        at = time.time()
+        if is_wanted:
             return {"at": at, "polls": polls, "interval_s": (at - started) / polls}
         time.sleep(_PAUSE_S)
 

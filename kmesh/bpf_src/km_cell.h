@@ -2,6 +2,11 @@
 /*
  * Reading a cell: copy, check the seal, look again. See kmesh/records/seal.py
  * for what the seal defends against.
+ *
+ * What is not there is looked for twice: the kernel replaces an element by
+ * adding the new one at the head of the bucket before it removes the old one,
+ * so a walk that began before and ends after meets neither. One replacement
+ * can hide a key from one walk, not from the next.
  */
 #define KM_LOAD(x) (*(const volatile typeof(x) *)&(x))
 
@@ -35,6 +40,7 @@ static __always_inline __u64 km_mix_key(const void *key, int words)
 static __always_inline int km_read_cell(void *map, void *key, int words, struct km_way *way)
 {
 	__u64 key_mix = km_mix_key(key, words);
+	bool was_missed = false;
 	int i;
 
 #pragma unroll
@@ -42,8 +48,12 @@ static __always_inline int km_read_cell(void *map, void *key, int words, struct 
 		struct km_cell *cell = bpf_map_lookup_elem(map, key);
 		__u64 seal;
 
-		if (!cell)
-			return KM_CELL_NONE;
+		if (!cell) {
+			if (was_missed)
+				return KM_CELL_NONE;
+			was_missed = true;
+			continue;
+		}
 		way->target = KM_LOAD(cell->target);
 		way->action = KM_LOAD(cell->action);
 		seal = KM_LOAD(cell->seal);

@@ -6,11 +6,11 @@
  */
 struct km_destination {
 	struct km_frontend_key key;	/* what the application asked for */
-	__u32 is_ipv6_socket;
+	__u32 families;			/* KM_F_* of the backends that the call can be sent to */
 };
 
 struct km_choice {
-	__u64 backend;		/* id; 0 when not balanced */
+	__u64 backend;		/* id; says nothing unless balanced */
 	__u64 target;		/* of the frontend; tells a UDP flow that its listener changed */
 	__u8 addr16[16];	/* of the backend */
 	__u16 port_be;
@@ -35,9 +35,19 @@ static __always_inline bool km_is_refusal(__u32 reason)
 	return reason >= KM_R_NO_ENDPOINT;
 }
 
+static __always_inline bool km_is_loopback(const __u8 *addr16)
+{
+	const __u32 *word = (const __u32 *)addr16;
+
+	if (km_is_v4(addr16))
+		return word[3] == bpf_htonl(0x7f000001);
+	return !word[0] && !word[1] && !word[2] && word[3] == bpf_htonl(1);
+}
+
 /*
  * The listener of a destination: its own address, else the wildcard of its
- * family with its port, else (TCP) the one that takes what no other does.
+ * family with its port, else (TCP) the one that takes what no other does. A
+ * wildcard never takes 127.0.0.1 or ::1: what a pod says to itself is its own.
  */
 static __always_inline int km_find_frontend(struct km_frontend_key *asked, struct km_way *way)
 {
@@ -49,7 +59,7 @@ static __always_inline int km_find_frontend(struct km_frontend_key *asked, struc
 	if (!frontends)
 		return KM_CELL_BROKEN;
 	found = km_read_cell(frontends, &key, 5, way);
-	if (found != KM_CELL_NONE)
+	if (found != KM_CELL_NONE || km_is_loopback(key.addr16))
 		return found;
 
 	if (km_is_v4(key.addr16)) {
@@ -95,6 +105,8 @@ static __always_inline __u32 km_pick_entry(struct km_node *node, __u32 *ticket)
 		if (!cursor)
 			return KM_MAX_NODE_FANOUT;
 		*ticket = __sync_fetch_and_add(cursor, 1) % total;
+	} else if (node->kind != KM_K_INDEX) {
+		return KM_MAX_NODE_FANOUT;
 	}
 	index = *ticket / stride;
 	*ticket %= stride;
@@ -134,7 +146,7 @@ static __always_inline bool km_descend(struct km_way *way)
 	return way->action != KM_A_CLUSTER && way->action != KM_A_NODE;
 }
 
-/* The backend's address in a form the socket can connect to; IPv4 goes v4-mapped to an IPv6 socket. */
+/* The backend's address, in the family asked for where both can be had; IPv4 is v4-mapped. */
 static __always_inline __u32 km_address(struct km_destination *dst, struct km_choice *choice)
 {
 	bool wants_v4 = km_is_v4(dst->key.addr16);
@@ -142,15 +154,19 @@ static __always_inline __u32 km_address(struct km_destination *dst, struct km_ch
 	__u64 key = choice->backend;
 	int zero = 0;
 	void *backends = km_backend.lookup(&zero);
-	bool has_v4;
+	__u32 families;
 
 	if (!backends)
 		return KM_R_BROKEN;
 	backend = bpf_map_lookup_elem(backends, &key);
 	if (!backend)
 		return KM_R_BROKEN;
-	has_v4 = backend->families & KM_F_V4;
-	if (has_v4 && (wants_v4 || !(backend->families & KM_F_V6))) {
+	if (!(backend->families & (KM_F_V4 | KM_F_V6)))
+		return KM_R_BROKEN;
+	families = backend->families & dst->families;
+	if (!families)
+		return KM_R_FAMILY;
+	if ((families & KM_F_V4) && (wants_v4 || !(families & KM_F_V6))) {
 		__u32 *word = (__u32 *)choice->addr16;
 
 		word[0] = 0;
@@ -160,8 +176,6 @@ static __always_inline __u32 km_address(struct km_destination *dst, struct km_ch
 		choice->port_be = backend->port4_be;
 		return KM_R_BALANCED;
 	}
-	if (!dst->is_ipv6_socket)
-		return KM_R_FAMILY;
 	__builtin_memcpy(choice->addr16, backend->addr6, 16);
 	choice->port_be = backend->port6_be;
 	return KM_R_BALANCED;
@@ -183,10 +197,11 @@ static __always_inline void km_settle(struct km_destination *dst, struct km_way 
 		choice->reason = KM_R_PASSED;
 		return;
 	case KM_A_REFUSE:
-		choice->reason = way->target;
 		/* An unknown reason must not be read as anything but a refusal. */
-		if (!km_is_refusal(choice->reason) || choice->reason >= KM_R_COUNT)
+		if (way->target < KM_R_NO_ENDPOINT || way->target >= KM_R_COUNT)
 			choice->reason = KM_R_BROKEN;
+		else
+			choice->reason = way->target;
 		return;
 	}
 	choice->reason = KM_R_BROKEN;

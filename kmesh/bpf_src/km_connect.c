@@ -46,7 +46,8 @@ static __always_inline bool km_connect(struct bpf_sock_addr *ctx, struct km_dest
 		km_remember_asked(ctx, sock, dst, choice);
 		return true;
 	}
-	if (sock)
+	/* A datagram socket that is refused another peer keeps the one it has, unless refusing is a rewrite. */
+	if (sock && !(KM_HAS_SET_RETVAL && km_is_refusal(choice->reason)))
 		sock->flags = 0;	/* of an earlier connect() of the same socket */
 	return false;
 }

@@ -24,8 +24,8 @@ static __always_inline void km_read4(struct bpf_sock_addr *ctx, struct km_destin
 {
 	km_set_v4_mapped(dst->key.addr16, ctx->user_ip4);
 	dst->key.port_be = ctx->user_port;
-	dst->key.protocol = ctx->protocol;
-	dst->is_ipv6_socket = 0;
+	dst->key.protocol = ctx->protocol;	/* the low byte of IPPROTO_MPTCP (262) is that of TCP */
+	dst->families = KM_F_V4;
 }
 
 static __always_inline void km_read6(struct bpf_sock_addr *ctx, struct km_destination *dst)
@@ -38,7 +38,7 @@ static __always_inline void km_read6(struct bpf_sock_addr *ctx, struct km_destin
 	word[3] = ctx->user_ip6[3];
 	dst->key.port_be = ctx->user_port;
 	dst->key.protocol = ctx->protocol;
-	dst->is_ipv6_socket = 1;
+	dst->families = KM_F_V4 | KM_F_V6;
 }
 
 static __always_inline void km_write4(struct bpf_sock_addr *ctx, const __u8 *addr16, __u16 port_be)

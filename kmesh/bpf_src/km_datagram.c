@@ -51,6 +51,7 @@ int km_sendmsg6(struct bpf_sock_addr *ctx)
 	int verdict;
 
 	km_read6(ctx, &dst);
+	dst.families = KM_F_V6;	/* the kernel fails a sendmsg() that a program turns from IPv6 to IPv4 */
 	verdict = km_sendmsg(ctx, &dst, &choice);
 	if (km_is_sent_to_backend(&choice))
 		km_write6(ctx, choice.addr16, choice.port_be);

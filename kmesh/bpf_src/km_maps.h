@@ -2,7 +2,8 @@
 /*
  * Every map. Configuration lives in inner maps, each the single element of an
  * ARRAY_OF_MAPS: growing one is filling a larger inner map and swapping the
- * pointer. km_t_* only tell the kernel the shape of an inner map.
+ * pointer. They are made and pinned before this is loaded (kmesh/kernel/tables.py);
+ * km_t_* only tell bcc the shape of an inner map.
  *
  * Cells are preallocated, so that replacing one cannot fail half way through a
  * switch. Immutable records are not: failing to add one changes nothing yet.

@@ -43,7 +43,7 @@
 #define KM_F_V4	1
 #define KM_F_V6	2
 
-/* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). */
+/* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
 	__u8 addr16[16];	/* network order, IPv4 v4-mapped */
 	__u16 port_be;	/* network order: pack with socket.htons */

@@ -44,7 +44,7 @@ from kmesh.xds.server.serve import AdsServer
 __all__ = ["Bridge", "run_bridge"]
 
 _log = logging.getLogger(__name__)
-_NOTHING = Compilation(image=EMPTY, program=Program(), reports=())
+_NOTHING = Compilation(image=EMPTY, program=Program())
 
 
 class Bridge:
@@ -87,12 +87,15 @@ class Bridge:
 
     def _take_resolved(self, name: str, assignment: ClusterLoadAssignment) -> None:
         self._intake.take_resolved(name, assignment)
-        self._changed.set()
+        self._note_change()
 
     def _after_intake(self) -> None:
         for type_url, names in self._intake.wanted.items():
             self._client.subscribe(type_url, names)
         self._dns.watch(self._intake.dns_clusters)
+        self._note_change()
+
+    def _note_change(self) -> None:
         if self._intake.is_complete:
             self._writer.mark_changed()
         self._changed.set()
@@ -168,9 +171,6 @@ class Bridge:
 
 
 def _ads_config(settings: Settings, server: HostAddress | Path) -> AdsConfig:
-    """Raises: ConfigError for TLS files that do not serve; once started, they only fail their connection."""
-    if settings.tls:
-        build_ssl_context(settings)
     return AdsConfig(
         server=server,
         variant=Variant(settings.xds_variant),

@@ -3,8 +3,9 @@
     lookup:  asked ──found──► addresses, again after the TTL or the refresh rate
                └────failed──► addresses as they were (at first: as last saved, else none), again after a backoff
 
-A cluster has an assignment once each of its hosts was asked, whatever came of it, and a new one whenever that
-changes. Envoy starts a cluster after the first of its hosts; here one does not start on part of its endpoints.
+A cluster has an assignment once each of its hosts was asked, whatever came of it, or is known from the last run; and
+a new one whenever that changes. Envoy starts a cluster after the first of its hosts; here one does not start on part
+of its endpoints.
 Source: source/extensions/clusters/dns/dns_cluster.cc in envoyproxy/envoy.
 """
 
@@ -45,7 +46,7 @@ class _Lookup:
     question: _Question
     clusters: set[str] = field(default_factory=set)
     addresses: tuple[str, ...] | None = None
-    """None until the first attempt has ended."""
+    """None until the first attempt has ended, unless there are some from the last run."""
     failures: int = 0
     """In a row; 0 again after an answer."""
     task: asyncio.Task[None] | None = None
@@ -63,7 +64,7 @@ class DnsClusters:
         last_found: Mapping[str, tuple[str, ...]] | None = None,
         shortest_refresh_s: float = 1.0,
     ) -> None:
-        """`last_found` is what `found` once returned: addresses to use for hosts whose first lookup fails.
+        """`last_found` is what `found` once returned: addresses to use until the first answer.
 
         `shortest_refresh_s` bounds refresh rates and TTLs from below.
         """
@@ -129,10 +130,15 @@ class DnsClusters:
     def _join(self, question: _Question, name: str) -> None:
         lookup = self._lookups.get(question)
         if lookup is None:
-            lookup = self._lookups[question] = _Lookup(question)
+            lookup = self._lookups[question] = _Lookup(question, addresses=self._find_last(question))
             if self._tasks is not None:
                 lookup.task = self._tasks.create_task(self._keep_asking(lookup))
         lookup.clusters.add(name)
+
+    def _find_last(self, question: _Question) -> tuple[str, ...] | None:
+        """As saved: a restarted bridge goes on where it was, and is not without endpoints until DNS has answered."""
+        found = of_family(self._last_found.get(question.host, ()), question.options.family)
+        return _in_order(question, found) or None
 
     def _leave(self, question: _Question, name: str) -> None:
         lookup = self._lookups[question]
@@ -169,9 +175,7 @@ class DnsClusters:
     def _after_failure(self, lookup: _Lookup, reason: str) -> float:
         """Returns seconds until the next lookup: from the shortest refresh up to the refresh rate, doubling, with
         jitter. Envoy waits the refresh rate, which may be long, from the first failure on."""
-        known = lookup.addresses
-        if known is None:
-            known = of_family(self._last_found.get(lookup.question.host, ()), lookup.question.options.family)
+        known = lookup.addresses or ()
         if lookup.failures == 0:
             logger.warning("dns_lookup_failed", extra={"host": lookup.question.host, "reason": reason, "kept": known})
         backoff_s = self._shortest_refresh_s * 2.0 ** min(lookup.failures, 16)
@@ -181,8 +185,7 @@ class DnsClusters:
         return min(backoff_s, longest_s) * random.uniform(0.75, 1.25)
 
     def _settle(self, lookup: _Lookup, addresses: tuple[str, ...]) -> None:
-        if not lookup.question.is_logical:
-            addresses = tuple(sorted(addresses))  # servers rotate their answers: no change to a set
+        addresses = _in_order(lookup.question, addresses)
         before, lookup.addresses = lookup.addresses, addresses
         if before == addresses:
             return
@@ -202,6 +205,11 @@ class DnsClusters:
         if self._assignments.get(name) != assignment:
             self._assignments[name] = assignment
             self._on_change(name, assignment)
+
+
+def _in_order(question: _Question, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Sorted for STRICT_DNS: servers rotate their answers, which is no change to a set."""
+    return addresses if question.is_logical else tuple(sorted(addresses))
 
 
 def _is_dns(cluster: Cluster) -> bool:
@@ -237,7 +245,7 @@ def _every_address(endpoint: Endpoint, addresses: Mapping[str, tuple[str, ...]])
     host = endpoint.address
     if isinstance(host, SocketAddress):
         return (endpoint,)
-    return tuple(replace(endpoint, address=SocketAddress.parse(ip, host.port)) for ip in addresses[host.host])
+    return tuple(endpoint._replace(address=SocketAddress.parse(ip, host.port)) for ip in addresses[host.host])
 
 
 def _first_address(endpoint: Endpoint, addresses: Mapping[str, tuple[str, ...]]) -> tuple[Endpoint, ...]:
@@ -249,4 +257,4 @@ def _first_address(endpoint: Endpoint, addresses: Mapping[str, tuple[str, ...]])
     if not found:
         return ()
     others = [address for address in found if address.is_v4 is not found[0].is_v4]
-    return (replace(endpoint, address=found[0], additional=tuple(others[:1])),)
+    return (endpoint._replace(address=found[0], additional=tuple(others[:1])),)

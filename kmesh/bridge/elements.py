@@ -183,6 +183,6 @@ def list_records(records: Iterable[Record], image: MapImage, *, has_units: bool)
 def _find_units(image: MapImage) -> Mapping[tuple[MapName, bytes], tuple[str, ...]]:
     units: dict[tuple[MapName, bytes], tuple[str, ...]] = {}
     for (_, name), fragment in image.fragments.items():
-        for map_name, key, _ in fragment.records:
+        for map_name, key, _ in fragment.records():
             units[map_name, key] = (*units.get((map_name, key), ()), name)
     return units

@@ -40,6 +40,8 @@ class Intake:
     def __init__(self, saved: SavedState | None) -> None:
         self._live = Assembler()
         self._restored = _restore(saved) if saved and saved.resources else None
+        self._resolved: dict[str, ClusterLoadAssignment] = {}
+        """Of DNS clusters by name, while the saved configuration is served."""
         self._answered: set[str] = set()
         self._is_complete = False
 
@@ -69,15 +71,18 @@ class Intake:
         """Enter what an update changed."""
         changed: Any = update.changed  # of the type that its decoder gives
         _enter(self._live, update.type_url, changed, update.removed)
+        if update.type_url == _CDS:
+            self._tell_resolved(changed)
         self._give_up_invalid(update.type_url, update.errors)
         self._answered.add(update.type_url)
         self._look_whether_complete()
 
     def take_resolved(self, name: str, assignment: ClusterLoadAssignment) -> None:
         """Enter the finished resolution of a DNS cluster."""
-        for assembler in (self._live, self._restored):
-            if assembler is not None:
-                assembler.update_resolved({name: assignment})
+        self._live.update_resolved({name: assignment})
+        if self._restored is not None:
+            self._restored.update_resolved({name: assignment})
+            self._resolved[name] = assignment
         self._look_whether_complete()
 
     def snapshot(self) -> Snapshot | None:
@@ -85,6 +90,11 @@ class Intake:
         if self._is_complete:
             return self._live.snapshot()
         return self._restored.snapshot() if self._restored else None
+
+    def _tell_resolved(self, names: Collection[str]) -> None:
+        """Tell live of what was resolved for the saved configuration, since it will not be resolved again. Where a
+        name leads elsewhere now, its last good endpoints stay until that is resolved, as with any update."""
+        self._live.update_resolved({name: self._resolved[name] for name in names if name in self._resolved})
 
     def _give_up_invalid(self, type_url: str, errors: Iterable[ResourceInvalid]) -> None:
         names = {error.name for error in errors if error.name}
@@ -99,6 +109,7 @@ class Intake:
         self._is_complete = True
         if self._restored is not None:
             self._restored = None
+            self._resolved.clear()
             _log.info("control_plane_took_over", extra={"was": "last good snapshot from disk"})
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from operator import is_
+from itertools import compress
+from operator import is_, is_not
 from typing import Generic, NamedTuple, TypeVar
 
 from kmesh.compiler.build import build_cluster, build_listener, names_read
@@ -37,8 +38,13 @@ class Compilation:
     image: MapImage
     program: Program
     """After every pass: what `kmeshctl dump ir` shows."""
-    reports: tuple[Report, ...]
-    """Of every resource in use: listeners by name, then clusters by name."""
+    inactive: tuple[Report, ...] = ()
+    """Of listeners that capture less than they say."""
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """Of every resource in use: listeners by name, then clusters by name. Costs the whole program each time."""
+        return _collect_reports(self.inactive, self.program)
 
 
 class _Compiled(NamedTuple, Generic[_Unit]):
@@ -60,23 +66,26 @@ class Compiler:
         self._clusters: dict[str, _Compiled[ClusterUnit]] = {}
         self._reached: tuple[str, ...] = ()
         """Names of the clusters that listeners lead to, sorted."""
+        self._fragments: dict[tuple[str, str], Fragment] = {}
 
     def compile(self, snapshot: Snapshot) -> Compilation:
-        self._compile_listeners(snapshot)
-        self._compile_clusters(snapshot)
+        names = [*self._listeners], [*self._clusters]
+        listeners = self._compile_listeners(snapshot)
+        clusters = self._compile_clusters(snapshot)
         self._snapshot = snapshot
-        listeners, clusters = self._listeners, self._clusters
+        if names == ([*self._listeners], [*self._clusters]):
+            fragments = {**self._fragments, **_fragments_of(listeners, clusters)}
+        else:
+            fragments = _fragments_of(self._listeners, self._clusters)
+        self._fragments = fragments
         program = Program(
-            listeners=tuple([compiled.unit for compiled in listeners.values()]),
-            clusters=tuple([compiled.unit for compiled in clusters.values()]),
+            listeners=tuple([compiled.unit for compiled in self._listeners.values()]),
+            clusters=tuple([compiled.unit for compiled in self._clusters.values()]),
         )
-        fragments = {("listener", name): compiled.fragment for name, compiled in listeners.items()}
-        fragments |= {("cluster", name): compiled.fragment for name, compiled in clusters.items()}
-        return Compilation(
-            image=MapImage(fragments), program=program, reports=_collect_reports(self._claims.reports, program)
-        )
+        return Compilation(image=MapImage(fragments), program=program, inactive=self._claims.reports)
 
-    def _compile_listeners(self, snapshot: Snapshot) -> None:
+    def _compile_listeners(self, snapshot: Snapshot) -> dict[str, _Compiled[ListenerUnit]]:
+        """Returns those that are new."""
         before = self._snapshot
         has_listeners = _is_same(before.listeners, snapshot.listeners)
         if (
@@ -84,7 +93,7 @@ class Compiler:
             and _is_same(before.route_configs, snapshot.route_configs)
             and _is_same(before.clusters, snapshot.clusters)
         ):
-            return
+            return {}
         if not has_listeners:
             self._claims = claim_destinations(snapshot.listeners)
         known, claims = self._listeners, self._claims.destinations
@@ -105,18 +114,16 @@ class Compiler:
             unit.name: _Compiled(objects[unit.name], claims[unit.name], *_emit(unit, emit_listener, known))
             for unit in lowered
         }
-        self._listeners = {name: fresh[name] if name in fresh else known[name] for name in claims}
+        self._listeners = _merge(known, fresh, claims)
         self._reached = tuple(sorted({name for c in self._listeners.values() for name in _clusters_of(c.unit)}))
+        return fresh
 
-    def _compile_clusters(self, snapshot: Snapshot) -> None:
-        known, clusters, assignments = self._clusters, snapshot.clusters, snapshot.assignments
-        changed = [
-            name
-            for name in self._reached
-            if name not in known
-            or known[name].objects[0] is not clusters.get(name)
-            or known[name].objects[1] is not assignments.get(name)
-        ]
+    def _compile_clusters(self, snapshot: Snapshot) -> dict[str, _Compiled[ClusterUnit]]:
+        """Returns those that are new."""
+        before, known = self._snapshot, self._clusters
+        clusters, assignments = snapshot.clusters, snapshot.assignments
+        touched = {*_find_changed(before.clusters, clusters), *_find_changed(before.assignments, assignments)}
+        changed = [name for name in self._reached if name in touched or name not in known]
         units = (build_cluster(name, clusters.get(name), assignments.get(name)) for name in changed)
         lowered = run_passes(Program(clusters=tuple(units))).clusters
         fresh = {
@@ -125,7 +132,32 @@ class Compiler:
             )
             for unit in lowered
         }
-        self._clusters = {name: fresh[name] if name in fresh else known[name] for name in self._reached}
+        self._clusters = _merge(known, fresh, self._reached)
+        return fresh
+
+
+def _find_changed(before: Mapping[str, object], after: Mapping[str, object]) -> Iterable[str]:
+    """Names under which the two do not hold the same object; those that only one of them has, too."""
+    if before is after:
+        return ()
+    if list(before) == list(after):  # nearly always; and costs little, as the names are the same objects
+        return compress(after, map(is_not, before.values(), after.values()))
+    return [name for name in {**before, **after} if before.get(name) is not after.get(name)]
+
+
+def _merge(
+    known: Mapping[str, _Compiled[_Unit]], fresh: Mapping[str, _Compiled[_Unit]], names: Iterable[str]
+) -> dict[str, _Compiled[_Unit]]:
+    """Exactly `names`, in their order; each is in `fresh`, or else in `known`."""
+    merged = {**known, **fresh}
+    return merged if list(merged) == list(names) else {name: merged[name] for name in names}
+
+
+def _fragments_of(
+    listeners: Mapping[str, _Compiled[ListenerUnit]], clusters: Mapping[str, _Compiled[ClusterUnit]]
+) -> dict[tuple[str, str], Fragment]:
+    fragments = {("listener", name): compiled.fragment for name, compiled in listeners.items()}
+    return fragments | {("cluster", name): compiled.fragment for name, compiled in clusters.items()}
 
 
 def _is_same(before: Mapping[str, object], after: Mapping[str, object]) -> bool:

@@ -78,9 +78,7 @@ class _Writer:
     records: dict[MapName, dict[bytes, bytes]] = field(default_factory=lambda: {name: {} for name in MapName})
 
     def fragment(self) -> Fragment:
-        """Referents first, as MapName lists the maps."""
-        tables = self.records.items()
-        return Fragment(tuple([(name, key, value) for name, table in tables for key, value in table.items()]))
+        return Fragment({name: table for name, table in self.records.items() if table})
 
 
 def emit_listener(unit: ListenerUnit) -> Fragment:

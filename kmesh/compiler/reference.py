@@ -4,18 +4,20 @@ Executes the tables of a MapImage and nothing else; what the tables mean is defi
 
 1. *Frontend.* Look up (address, port, protocol). If there is none, the wildcard address of the destination's family
    (v4-mapped zero, or all zero) with the port. If there is none and the protocol is TCP, that wildcard with port 0.
-   If there is none: NOT_MESH, the socket is left alone. The first cell that exists decides, also when it is broken.
+   127.0.0.1 and ::1 have no wildcard: what a pod says to itself is its own. If there is none: NOT_MESH, the socket is
+   left alone. The first cell that exists decides, also when it is broken.
 2. *Cells.* A cell whose seal does not match its key is read again, KM_MAX_SEAL_TRIES times in all; then BROKEN.
 3. *Descent.* At most KM_MAX_TREE_DEPTH steps, each through a cluster's cell (CLUSTER) or a node (NODE), until another
    action is found. A missing record, or steps used up: BROKEN.
 4. *Nodes.* ALIAS draws twice: index = draw * count >> 32, and it stays when the second draw <= threshold, else goes
    to `alias`. CURSOR takes a ticket, fetch_add(cursor, 1) % total; then, as INDEX with the ticket that is left, index
    = ticket / stride and ticket %= stride. A ticket is 0 until there was a CURSOR. An index beyond the node (beyond
-   `count` but for ALIAS, where such an entry's action is NONE), a `total` or `stride` of 0, a missing cursor: BROKEN.
+   `count` but for ALIAS, where such an entry's action is NONE), a `total` or `stride` of 0, a missing cursor, another
+   kind: BROKEN.
 5. *End.* BACKEND: step 6. PASS: PASSED. REFUSE: the reason in `target`, or BROKEN if that is not a refusal. NONE and
    anything unknown: BROKEN.
 6. *Address.* The backend's IPv4 address (v4-mapped for an IPv6 socket) when it has one and the destination was IPv4
-   or it has no IPv6 address; else its IPv6 address; but an IPv4 socket then gets FAMILY.
+   or it has no IPv6 address; else its IPv6 address; but an IPv4 socket then gets FAMILY. No address at all: BROKEN.
 """
 
 from __future__ import annotations
@@ -26,7 +28,15 @@ from socket import htons, ntohs
 from struct import Struct
 
 from kmesh.maps.image import MapName
-from kmesh.model.address import V4_MAPPED, WILDCARD_V4, WILDCARD_V6, Protocol, SocketAddress
+from kmesh.model.address import (
+    LOOPBACK_V4,
+    LOOPBACK_V6,
+    V4_MAPPED,
+    WILDCARD_V4,
+    WILDCARD_V6,
+    Protocol,
+    SocketAddress,
+)
 from kmesh.records.constants import LIMITS, Action, Family, NodeKind, Reason
 from kmesh.records.layout import BACKEND, CELL, ENTRY, FRONTEND_KEY, NODE
 from kmesh.records.seal import seal
@@ -102,9 +112,11 @@ def is_refusal(reason: int) -> bool:
 
 def _find_frontend(tables: Tables, destination: SocketAddress, protocol: Protocol) -> tuple[int, int] | None:
     wildcard = WILDCARD_V4 if destination.is_v4 else WILDCARD_V6
-    tries = [(destination.addr16, destination.port), (wildcard, destination.port)]
-    if protocol is Protocol.TCP:
-        tries.append((wildcard, 0))
+    tries = [(destination.addr16, destination.port)]
+    if destination.addr16 not in (LOOPBACK_V4, LOOPBACK_V6):
+        tries.append((wildcard, destination.port))
+        if protocol is Protocol.TCP:
+            tries.append((wildcard, 0))
     for addr16, port in tries:
         way = _read_cell(tables[MapName.FRONTEND], FRONTEND_KEY.pack(addr16, htons(port), protocol))
         if way:
@@ -151,7 +163,7 @@ def _choose(descent: _Descent, node: int) -> tuple[int, int]:
         if descent.draw() > threshold:
             index = alias
     else:
-        if not stride:
+        if not stride or kind not in (NodeKind.CURSOR, NodeKind.INDEX):
             raise _Broken
         if kind == NodeKind.CURSOR:
             descent.ticket = _take_ticket(descent, cursor, total)
@@ -185,6 +197,8 @@ def _address(tables: Tables, backend: int, destination: SocketAddress, is_ipv6_s
         raise _Broken
     addr6, addr4, port6_be, port4_be, families, _, _ = BACKEND.struct.unpack(record)
     has_v4, has_v6 = bool(families & Family.V4), bool(families & Family.V6)
+    if not (has_v4 or has_v6):
+        raise _Broken
     if has_v4 and (destination.is_v4 or not has_v6):
         address = SocketAddress(V4_MAPPED + addr4, ntohs(port4_be))
     elif is_ipv6_socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import is_
 
 from kmesh.compiler.ir import Choice, ClusterUnit, ListenerUnit, OneOf, Outcome, Program, Share, Weighted
 from kmesh.compiler.report import Report
@@ -40,16 +41,20 @@ def rewrite_clusters(program: Program, rule: Callable[[ClusterUnit, Choice, Foun
 
 def _rewrite_listener(unit: ListenerUnit, rule: Callable[[ListenerUnit, Choice, Found], Choice]) -> ListenerUnit:
     found: Found = []
-    frontends = tuple(
-        replace(frontend, choice=rewrite_choice(frontend.choice, lambda choice: rule(unit, choice, found)))
-        for frontend in unit.frontends
-    )
+    before = [frontend.choice for frontend in unit.frontends]
+    after = [rewrite_choice(choice, lambda choice: rule(unit, choice, found)) for choice in before]
+    if not found and all(map(is_, before, after)):
+        return unit
+    pairs = zip(unit.frontends, after, strict=True)
+    frontends = tuple(replace(frontend, choice=choice) for frontend, choice in pairs)
     return replace(unit, frontends=frontends, reports=_add(unit.reports, found))
 
 
 def _rewrite_cluster(unit: ClusterUnit, rule: Callable[[ClusterUnit, Choice, Found], Choice]) -> ClusterUnit:
     found: Found = []
     choice = rewrite_choice(unit.choice, lambda choice: rule(unit, choice, found))
+    if not found and choice is unit.choice:
+        return unit
     return replace(unit, choice=choice, reports=_add(unit.reports, found))
 
 

@@ -25,8 +25,10 @@ __all__ = [
     "create_link",
     "create_map",
     "delete_batch",
+    "enable_run_stats",
     "get_object",
     "link_prog_id",
+    "load_program",
     "lookup",
     "lookup_all",
     "map_fd_by_id",
@@ -62,6 +64,7 @@ class _Cmd(IntEnum):
     MAP_DELETE_BATCH = 27
     LINK_CREATE = 28
     LINK_UPDATE = 29
+    ENABLE_STATS = 32
 
 
 class MapType(IntEnum):
@@ -109,6 +112,9 @@ class ProgInfo:
     verified_insns: int
     """Instructions the verifier walked; 0 before Linux 5.16."""
     translated_bytes: int
+    run_time_ns: int
+    """Spent in `run_count` runs, both since loading and counted only while `enable_run_stats` is in force."""
+    run_count: int
 
 
 _Attr = ctypes.Array[ctypes.c_char]
@@ -184,7 +190,8 @@ def delete_batch(fd: int, keys: Sequence[bytes]) -> int:
     at = deleted = 0
     while at < len(keys):
         some = keys[at : at + _BATCH]
-        result, attr = _call(_Cmd.MAP_DELETE_BATCH, _batch_attr(fd, len(some), keys=b"".join(some)))
+        key_block = b"".join(some)
+        result, attr = _call(_Cmd.MAP_DELETE_BATCH, _batch_attr(fd, len(some), keys=key_block))
         if result == -errno.ENOENT:  # it stopped at the first key that is not there
             deleted += _batch_count(attr)
             at += _batch_count(attr) + 1
@@ -293,7 +300,14 @@ def prog_info(fd: int) -> ProgInfo:
         load_time_ns=load_time_ns,
         verified_insns=struct.unpack_from("<I", raw, 216)[0],
         translated_bytes=translated,
+        run_time_ns=struct.unpack_from("<Q", raw, 192)[0],
+        run_count=struct.unpack_from("<Q", raw, 200)[0],
     )
+
+
+def enable_run_stats() -> int:
+    """Have the kernel time every run of every program, until the descriptor that this returns is closed."""
+    return _bpf(_Cmd.ENABLE_STATS, bytes(4))  # BPF_STATS_RUN_TIME
 
 
 def _fdinfo_number(fd: int, field: str) -> int:
@@ -320,8 +334,8 @@ def link_prog_id(link_fd: int) -> int:
     return int(prog_id)
 
 
-def can_load(instructions: bytes, attach_type: AttachType) -> bool:
-    """Whether the kernel takes this cgroup sock_addr program; nothing stays loaded."""
+def load_program(instructions: bytes, attach_type: AttachType) -> int:
+    """Load a cgroup sock_addr program. Raises OSError when the kernel does not take it."""
     license_text = b"GPL\0"
     attr = struct.pack(
         "<IIQQ44xI",
@@ -331,10 +345,16 @@ def can_load(instructions: bytes, attach_type: AttachType) -> bool:
         _address(license_text),
         attach_type,
     )
-    result, _ = _call(_Cmd.PROG_LOAD, attr)
-    if result >= 0:
-        os.close(result)
-    return result >= 0
+    return _bpf(_Cmd.PROG_LOAD, attr)
+
+
+def can_load(instructions: bytes, attach_type: AttachType) -> bool:
+    """Whether the kernel takes this cgroup sock_addr program; nothing stays loaded."""
+    try:
+        os.close(load_program(instructions, attach_type))
+    except OSError:
+        return False
+    return True
 
 
 def query_programs(cgroup_fd: int, attach_type: AttachType) -> list[int]:

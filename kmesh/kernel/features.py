@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kmesh.errors import FeatureMissing, KernelError
 from kmesh.kernel import bpf
 
-__all__ = ["Features", "probe_features"]
+__all__ = ["Features", "probe_features", "require_root"]
 
 _REMEDY = "boot a newer kernel (Debian: apt-get install linux-image-amd64, then reboot)"
 
@@ -41,12 +41,17 @@ _ATOMIC_FETCH = (
 
 def probe_features() -> Features:
     """Probe everything. Raises KernelError (not root, no BPF) or FeatureMissing, each with its remedy."""
-    if os.geteuid() != 0:
-        raise KernelError("kmesh loads programs into the kernel and must run as root: start it with sudo")
+    require_root()
     _require_bpf()
     _require(_RETURN_1, bpf.AttachType.GETPEERNAME4, "cgroup getpeername programs", "5.8")
     _require(_ATOMIC_FETCH, bpf.AttachType.CONNECT4, "atomic fetch-and-add in BPF programs", "5.12")
     return Features(has_set_retval=bpf.can_load(_SET_RETVAL, bpf.AttachType.CONNECT4))
+
+
+def require_root() -> None:
+    """Raises KernelError."""
+    if os.geteuid() != 0:
+        raise KernelError("kmesh changes what the kernel runs and must run as root: start it with sudo")
 
 
 def _require_bpf() -> None:

@@ -23,6 +23,7 @@ from kmesh.kernel.features import Features
 from kmesh.kernel.hooks import HOOKS
 from kmesh.kernel.paths import InstancePaths
 from kmesh.kernel.sources import layout_digest, program_digest, program_text
+from kmesh.kernel.tables import create_tables
 
 __all__ = ["Build", "attach", "attached_programs", "load", "remove_stale"]
 
@@ -52,7 +53,7 @@ class Build:
 
 
 def load(paths: InstancePaths, features: Features) -> Build:
-    """Adopt or build the programs. Raises KernelError, VerifierRejected."""
+    """Adopt or build the programs and their maps. Raises KernelError, VerifierRejected, MapError."""
     maps_dir = paths.maps(layout_digest())
     flags = (
         f'-DKM_PIN_DIR="{maps_dir}"',
@@ -65,6 +66,7 @@ def load(paths: InstancePaths, features: Features) -> Build:
     adopted = programs_dir.is_dir()
     if not adopted:
         maps_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        create_tables(maps_dir)
         _run_loader(flags, programs_dir)
     return Build(maps_dir=maps_dir, programs_dir=programs_dir, was_adopted=adopted)
 

@@ -1,7 +1,11 @@
-"""The configuration maps of one instance: read, write, grow.
+"""The configuration maps of one instance: make, read, write, grow.
 
 Each is an inner hash map behind an ARRAY_OF_MAPS of one element (bpf_src/km_maps.h). Growing fills a larger inner map
 and swaps the element, which programs see in one step.
+
+All of them are made here, outer and inner. Were the outer ones left to bcc, their shapes would come from maps with
+type information (BTF), and before Linux 6.2 such an outer map refuses inner maps without (bpf_map_meta_equal compares
+timer_off, which then differs).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from kmesh.kernel import bpf
 from kmesh.maps.image import MapName
 from kmesh.records.layout import BACKEND, CELL, FRONTEND_KEY, NODE
 
-__all__ = ["MAX_ENTRIES", "KernelTables"]
+__all__ = ["MAX_ENTRIES", "KernelTables", "create_tables"]
 
 MAX_ENTRIES = 1 << 22
 """Of one map. A bound against a control plane gone wrong; at 1 KB a node it is 4 GB."""
@@ -33,7 +37,33 @@ _SHAPES: dict[MapName, tuple[int, int, int]] = {
     MapName.CLUSTER: (8, CELL.size, 0),
     MapName.FRONTEND: (FRONTEND_KEY.size, CELL.size, 0),
 }
-"""Key size, value size, flags: as km_t_* in km_maps.h, which the kernel holds them to."""
+"""Key size, value size, flags: as km_t_* in km_maps.h."""
+
+
+def create_tables(maps_dir: Path) -> None:
+    """Pin those of the maps in `maps_dir` that are not there yet, empty. Raises MapError."""
+    for name in MapName:
+        path = maps_dir / name.value
+        if not path.exists():
+            try:
+                _create_outer(name, path)
+            except OSError as error:
+                raise MapError(name.value, "create", error.errno or 0) from None
+
+
+def _create_outer(name: MapName, path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        inner = _create_inner(name, _MIN_ENTRIES)
+        stack.callback(os.close, inner)
+        outer = bpf.create_map(bpf.MapType.ARRAY_OF_MAPS, 4, 4, 1, inner_fd=inner, name=name.value)
+        stack.callback(os.close, outer)
+        bpf.update(outer, _SLOT, struct.pack("<I", inner))
+        bpf.pin(outer, path)
+
+
+def _create_inner(name: MapName, entries: int) -> int:
+    key_size, value_size, flags = _SHAPES[name]
+    return bpf.create_map(bpf.MapType.HASH, key_size, value_size, entries, flags=flags, name=name.value)
 
 
 class KernelTables:
@@ -44,7 +74,8 @@ class KernelTables:
         self._limits = {name: MAX_ENTRIES for name in MapName} | dict(limits or {})
         self._outer = {name: bpf.get_object(maps_dir / name.value) for name in MapName}
         self._inner = {name: self._open_inner(name) for name in MapName}
-        self._used = {name: sum(1 for _ in self._items(name)) for name in MapName}
+        self._capacity = {name: bpf.map_info(fd).max_entries for name, fd in self._inner.items()}
+        self._used = {name: len(self._items(name)) for name in MapName}
         self.operations: Counter[tuple[MapName, str]] = Counter()
         """Elements written and deleted since opening, by (map, "upsert" or "delete")."""
 
@@ -62,7 +93,7 @@ class KernelTables:
         return self._used[name]
 
     def capacity(self, name: MapName) -> int:
-        return bpf.map_info(self._inner[name]).max_entries
+        return self._capacity[name]
 
     def memory_bytes(self, name: MapName) -> int:
         return bpf.map_info(self._inner[name]).memory_bytes
@@ -85,7 +116,7 @@ class KernelTables:
         try:
             bpf.update_batch(self._inner[name], [key for key, _ in items], values)
         except OSError as error:
-            self._used[name] = sum(1 for _ in self._items(name))
+            self._used[name] = len(self._items(name))
             raise MapError(name.value, "update", error.errno or 0) from None
         self._used[name] += added
         self.operations[name, "upsert"] += len(items)
@@ -108,14 +139,18 @@ class KernelTables:
         set to; so the element is set to what it is.
         """
         name = MapName.CURSOR
-        bpf.update(self._outer[name], _SLOT, struct.pack("<I", self._inner[name]))
+        try:
+            bpf.update(self._outer[name], _SLOT, struct.pack("<I", self._inner[name]))
+        except OSError as error:
+            raise MapError(name.value, "update", error.errno or 0) from None
 
     def shrink(self) -> None:
-        """Give memory back from maps that hold far less than they could."""
+        """Give memory back from maps that hold far less than they could, where the kernel has room for the move."""
         for name in MapName:
             target = _round_up(self._used[name] * 2)
             if target * 4 <= self.capacity(name):
-                self._resize(name, target, self._used[name])
+                with contextlib.suppress(CapacityExceeded):
+                    self._resize(name, target, self._used[name])
 
     def _items(self, name: MapName) -> list[tuple[bytes, bytes]]:
         key_size, value_size, _ = _SHAPES[name]
@@ -123,23 +158,15 @@ class KernelTables:
 
     def _open_inner(self, name: MapName) -> int:
         held = bpf.lookup(self._outer[name], _SLOT, 4)
-        if held is not None:
-            return bpf.map_fd_by_id(int.from_bytes(held, "little"))
-        fd = self._create(name, _MIN_ENTRIES)
-        bpf.update(self._outer[name], _SLOT, struct.pack("<I", fd))
-        return fd
-
-    @staticmethod
-    def _create(name: MapName, entries: int) -> int:
-        key_size, value_size, flags = _SHAPES[name]
-        return bpf.create_map(bpf.MapType.HASH, key_size, value_size, entries, flags=flags, name=name.value)
+        assert held is not None, f"{name.value} was pinned without its inner map"
+        return bpf.map_fd_by_id(int.from_bytes(held, "little"))
 
     def _resize(self, name: MapName, entries: int, needed: int) -> None:
         """Fill a new inner map and swap it in. Cursors that move meanwhile lose a few tickets, which is harmless."""
         before = self.capacity(name)
         fd = -1
         try:
-            fd = self._create(name, entries)
+            fd = _create_inner(name, entries)
             items = self._items(name)
             bpf.update_batch(fd, [key for key, _ in items], [value for _, value in items])
             bpf.update(self._outer[name], _SLOT, struct.pack("<I", fd))
@@ -148,7 +175,7 @@ class KernelTables:
                 os.close(fd)
             raise CapacityExceeded(name.value, needed, before) from None
         os.close(self._inner[name])
-        self._inner[name] = fd
+        self._inner[name], self._capacity[name] = fd, entries
 
 
 def _round_up(count: int) -> int:

@@ -4,10 +4,12 @@ Order: make room in every map; write what is referred to before what refers (bac
 switch the frontends; remove frontends that are gone; wait until every program that may have read the old ones has
 ended; delete the rest. Until the first cell is written nothing a program can reach has changed, so any failure up to
 there leaves the old configuration whole. Cells cannot fail after that: their maps are preallocated and have room.
+What cannot be deleted afterwards changes nothing of what is in force; the next apply tries again.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from kmesh.maps.image import EMPTY, MapImage, MapName
 
 __all__ = ["Applied", "Applier", "Tables"]
 
+_log = logging.getLogger(__name__)
 _REFERENTS_FIRST = tuple(MapName)
 _IMMUTABLE = tuple(name for name in MapName if not name.is_cell)
 _CELLS = tuple(name for name in MapName if name.is_cell)
@@ -75,8 +78,11 @@ class Applier:
         self._switch(delta)
         self._image = image
         effective = time.monotonic()
-        self._collect(delta)
-        self._ledger = ledger
+        try:
+            self._collect(delta)
+            self._ledger = ledger
+        except MapError as error:
+            _log.warning("leftovers_kept", extra={"reason": str(error)})
         return Applied(
             upserts=sum(len(delta.added[name]) + len(delta.replaced[name]) for name in MapName),
             deletes=sum(map(len, delta.deleted.values())),
@@ -117,4 +123,8 @@ class Applier:
         for name in reversed(_REFERENTS_FIRST):
             if name is not MapName.FRONTEND:
                 self._tables.delete(name, delta.deleted[name])
+        if delta.deleted[MapName.BACKEND]:
+            # A UDP flow leads to its backend until that is gone. The kernel gives the memory of what is gone to the
+            # next backend at once, so there must be none while a program may still read the old one.
+            self._tables.fence()
         self._tables.shrink()

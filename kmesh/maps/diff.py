@@ -10,12 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kmesh.maps.image import Fragment, MapImage, MapName
+from kmesh.maps.image import Fragment, MapImage, MapName, merge_tables
 
 __all__ = ["Delta", "Ledger", "diff_tables"]
-
-_At = tuple[MapName, bytes]
-"""Where a record stands: its map and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +39,12 @@ class Delta:
 
 
 class Ledger:
-    """How many fragments hold each immutable record, and the value of each cell, of one image."""
+    """How many fragments of one image hold each immutable record. A cell needs no count: it has one holder."""
 
     def __init__(self, image: MapImage) -> None:
         self._image = image
-        self._holders: Counter[_At] = Counter()
-        self._cells: dict[_At, bytes] = {}
-        for fragment in image.fragments.values():
-            self._enter(fragment)
+        self._holders: dict[MapName, Counter[bytes]] = {name: Counter() for name in MapName if not name.is_cell}
+        self._hold(image.fragments.values())
 
     @property
     def image(self) -> MapImage:
@@ -57,50 +52,33 @@ class Ledger:
 
     def advance(self, image: MapImage) -> Delta:
         """Make `image` the current one; returns what that changes."""
-        old, new = self._image.fragments, image.fragments
-        left = [fragment for unit, fragment in old.items() if new.get(unit) is not fragment]
-        entered = [fragment for unit, fragment in new.items() if old.get(unit) is not fragment]
-        touched = {(name, key) for fragment in (*left, *entered) for name, key, _ in fragment.records}
-        before = {at: self._cells.get(at) if at[0].is_cell else self._holders[at] for at in touched}
-        for fragment in left:
-            self._leave(fragment)
-        for fragment in entered:
-            self._enter(fragment)
-        self._image = image
-        return self._compare(before, _values(entered))
-
-    def _compare(self, before: Mapping[_At, bytes | int | None], values: Mapping[_At, bytes]) -> Delta:
+        left, entered = _changed_fragments(self._image.fragments, image.fragments)
+        was, becomes = merge_tables(left), merge_tables(entered)
         delta = Delta()
-        for at, was in before.items():
-            name, key = at
-            is_held = at in (self._cells if name.is_cell else self._holders)
-            if was and not is_held:
-                delta.deleted[name].append(key)
-            elif is_held and not was:
-                delta.added[name][key] = values[at]
-            elif isinstance(was, bytes) and is_held and was != values[at]:
-                delta.replaced[name][key] = (was, values[at])
+        for name in MapName:
+            if name.is_cell:
+                _diff_table(delta, name, was[name], becomes[name])
+            else:
+                held = self._holders[name]
+                delta.added[name].update((key, value) for key, value in becomes[name].items() if key not in held)
+        self._hold(entered)
+        self._release(left)
+        for name, held in self._holders.items():
+            delta.deleted[name].extend(key for key in was[name] if key not in held)
+        self._image = image
         return delta
 
-    def _enter(self, fragment: Fragment) -> None:
-        for name, key, value in fragment.records:
-            if name.is_cell:
-                self._cells[name, key] = value
-            else:
-                self._holders[name, key] += 1
+    def _hold(self, fragments: Iterable[Fragment]) -> None:
+        for fragment in fragments:
+            for name, table in fragment.tables.items():
+                if not name.is_cell:
+                    self._holders[name].update(table.keys())
 
-    def _leave(self, fragment: Fragment) -> None:
-        for name, key, _ in fragment.records:
-            if name.is_cell:
-                del self._cells[name, key]
-                continue
-            self._holders[name, key] -= 1
-            if not self._holders[name, key]:
-                del self._holders[name, key]
-
-
-def _values(fragments: Iterable[Fragment]) -> dict[_At, bytes]:
-    return {(name, key): value for fragment in fragments for name, key, value in fragment.records}
+    def _release(self, fragments: Iterable[Fragment]) -> None:
+        for fragment in fragments:
+            for name, table in fragment.tables.items():
+                if not name.is_cell:
+                    _count_down(self._holders[name], table)
 
 
 def diff_tables(
@@ -112,13 +90,38 @@ def diff_tables(
     """
     delta = Delta()
     for name in MapName:
-        for key, value in wanted[name].items():
-            was = held[name].get(key)
-            if was is None:
-                delta.added[name][key] = value
-            elif was != value and name is not MapName.CURSOR:
-                delta.replaced[name][key] = (was, value)
-        delta.deleted[name].extend(key for key in held[name] if key not in wanted[name])
+        _diff_table(delta, name, held[name], wanted[name])
     return delta
 
 
+def _diff_table(delta: Delta, name: MapName, held: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> None:
+    added, replaced = delta.added[name], delta.replaced[name]
+    for key, value in wanted.items():
+        was = held.get(key)
+        if was is None:
+            added[key] = value
+        elif was != value and name is not MapName.CURSOR:
+            replaced[key] = (was, value)
+    delta.deleted[name].extend(key for key in held if key not in wanted)
+
+
+_Fragments = Mapping[tuple[str, str], Fragment]
+
+
+def _changed_fragments(old: _Fragments, new: _Fragments) -> tuple[list[Fragment], list[Fragment]]:
+    """Those that left and those that entered."""
+    if list(old) == list(new):  # nearly always; and costs little, as the units themselves are the same objects
+        pairs = zip(old.values(), new.values(), strict=True)
+        changed = [(was, becomes) for was, becomes in pairs if was is not becomes]
+        return [was for was, _ in changed], [becomes for _, becomes in changed]
+    left = [fragment for unit, fragment in old.items() if new.get(unit) is not fragment]
+    entered = [fragment for unit, fragment in new.items() if old.get(unit) is not fragment]
+    return left, entered
+
+
+def _count_down(counter: Counter[bytes], keys: Iterable[bytes]) -> None:
+    """By one each; what comes to nothing is forgotten."""
+    for key in keys:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]

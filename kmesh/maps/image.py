@@ -6,12 +6,12 @@ the same Fragment object from one image to the next, which is what makes a diff 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
 
-__all__ = ["EMPTY", "Fragment", "MapImage", "MapName", "Record"]
+__all__ = ["EMPTY", "Fragment", "MapImage", "MapName", "Record", "merge_tables"]
 
 
 class MapName(Enum):
@@ -27,6 +27,8 @@ class MapName(Enum):
     CLUSTER = "km_cluster"
     FRONTEND = "km_frontend"
 
+    __hash__ = object.__hash__  # members are singletons, and Enum's own hash costs more than the dict it is for
+
     @property
     def is_cell(self) -> bool:
         """Replaced in place under a stable key; the other maps hold records that never change."""
@@ -41,7 +43,21 @@ Record = tuple[MapName, bytes, bytes]
 class Fragment:
     """The records of one unit. Two fragments may hold the same immutable record, never the same cell."""
 
-    records: tuple[Record, ...]
+    tables: Mapping[MapName, Mapping[bytes, bytes]]
+    """{map: {key: value}}; maps without a record may be left out."""
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Fragment:
+        tables: dict[MapName, dict[bytes, bytes]] = {}
+        for name, key, value in records:
+            tables.setdefault(name, {})[key] = value
+        return cls(tables)
+
+    def records(self) -> Iterator[Record]:
+        """In the order of `tables`."""
+        for name, table in self.tables.items():
+            for key, value in table.items():
+                yield name, key, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +69,11 @@ class MapImage:
     def records(self) -> Iterator[Record]:
         """Every record; immutable ones shared by several fragments come once for each."""
         for fragment in self.fragments.values():
-            yield from fragment.records
+            yield from fragment.records()
 
     def tables(self) -> dict[MapName, dict[bytes, bytes]]:
         """The image as the kernel holds it: {map: {key: value}}."""
-        out: dict[MapName, dict[bytes, bytes]] = {name: {} for name in MapName}
-        for name, key, value in self.records():
-            out[name][key] = value
-        return out
+        return merge_tables(self.fragments.values())
 
     def digest(self) -> str:
         """Hex digest of the tables, independent of order and of how units were grouped."""
@@ -71,6 +84,15 @@ class MapImage:
                 h.update(key)
                 h.update(table[key])
         return h.hexdigest()
+
+
+def merge_tables(fragments: Iterable[Fragment]) -> dict[MapName, dict[bytes, bytes]]:
+    """The records of all of them together, with a (possibly empty) row for every map."""
+    out: dict[MapName, dict[bytes, bytes]] = {name: {} for name in MapName}
+    for fragment in fragments:
+        for name, table in fragment.tables.items():
+            out[name].update(table)
+    return out
 
 
 EMPTY = MapImage(fragments={})

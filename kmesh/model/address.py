@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NamedTuple
 
-__all__ = ["V4_MAPPED", "WILDCARD_V4", "WILDCARD_V6", "HostAddress", "Protocol", "SocketAddress"]
+__all__ = [
+    "LOOPBACK_V4",
+    "LOOPBACK_V6",
+    "V4_MAPPED",
+    "WILDCARD_V4",
+    "WILDCARD_V6",
+    "HostAddress",
+    "Protocol",
+    "SocketAddress",
+]
 
 V4_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 WILDCARD_V4 = V4_MAPPED + bytes(4)
 WILDCARD_V6 = bytes(16)
+LOOPBACK_V4 = V4_MAPPED + bytes((127, 0, 0, 1))
+LOOPBACK_V6 = bytes(15) + b"\x01"
 
 
 class Protocol(IntEnum):
@@ -20,9 +32,8 @@ class Protocol(IntEnum):
     UDP = 17
 
 
-@dataclass(frozen=True, slots=True)
-class SocketAddress:
-    """An IP address and port. Positional, since a mesh holds hundreds of thousands of them."""
+class SocketAddress(NamedTuple):
+    """An IP address and port. A tuple, since a mesh holds hundreds of thousands of them."""
 
     addr16: bytes
     """16 bytes in network order; IPv4 is v4-mapped."""

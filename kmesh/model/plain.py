@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, get_args
 
 from kmesh.model.address import V4_MAPPED, HostAddress, SocketAddress
+from kmesh.model.endpoint import Endpoint
 from kmesh.model.listener import NetworkFilter
 from kmesh.model.match import PresentMatch, RangeMatch, StringMatch
 from kmesh.model.route import Action
@@ -19,7 +20,7 @@ _ONE_OF_SEVERAL = (*get_args(NetworkFilter), *get_args(Action), StringMatch, Ran
 
 
 def to_plain(value: object, *, has_defaults: bool = True) -> Any:
-    """Dataclasses and mappings as dicts, tuples as lists, enums by name, addresses and prefixes as text.
+    """Dataclasses, endpoints and mappings as dicts, tuples as lists, enums by name, addresses and prefixes as text.
 
     Without `has_defaults`, fields that hold their default are left out.
     """
@@ -34,6 +35,13 @@ def to_plain(value: object, *, has_defaults: bool = True) -> Any:
             return value.decode(errors="backslashreplace")
         case (bytes() as network, int() as length):
             return _print_prefix(network, length)
+        case Endpoint():
+            defaults = Endpoint._field_defaults
+            return {
+                name: to_plain(held, has_defaults=has_defaults)
+                for name, held in value._asdict().items()
+                if has_defaults or name not in defaults or held != defaults[name]
+            }
         case tuple():
             return [to_plain(item, has_defaults=has_defaults) for item in value]
         case Mapping():

@@ -11,8 +11,8 @@ __all__ = ["LIMITS", "Action", "Family", "NodeKind", "Reason", "SockFlag"]
 
 LIMITS = {
     "NODE_FANOUT": 64,
-    # Choice nodes on one path: weighted clusters, priority, locality, then two levels of endpoints
-    # (64 * 64 each way; a third level reaches 262,144 endpoints in one locality), and one to spare.
+    # Steps on one path, each through a node or a cluster's cell: two nodes of weighted clusters, the cell, two of
+    # drops, priorities and localities, and three of endpoints (64 * 64 * 64 of one locality).
     "TREE_DEPTH": 8,
     # A mutable cell is read again when its seal is broken, which takes an update landing between two loads.
     "SEAL_TRIES": 4,
@@ -75,7 +75,8 @@ class Reason(IntEnum):
     NO_ROUTE = 10
     """No filter chain or route takes the connection: refused."""
     FAMILY = 11
-    """The chosen endpoint has only IPv6 addresses and the socket is IPv4: refused."""
+    """The chosen endpoint has no address of a family that the call can be sent to: refused. An IPv4 socket reaches
+    no IPv6 endpoint, and sendmsg() to an IPv6 address no IPv4 one."""
     BLACKHOLE = 12
     """The cluster is meant to have no endpoints (istiod's BlackHoleCluster): refused."""
     BROKEN = 13

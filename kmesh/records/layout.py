@@ -123,7 +123,8 @@ class Record:
 FRONTEND_KEY = Record(
     "km_frontend_key",
     "A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); "
-    "port 0 of a wildcard is the listener that takes what no other does (use_original_dst).",
+    "port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes "
+    "127.0.0.1 or ::1.",
     (
         Field("addr16", "u8", 16, doc="network order, IPv4 v4-mapped"),
         Field("port_be", "u16", doc="network order: pack with socket.htons"),

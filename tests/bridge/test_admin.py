@@ -104,7 +104,7 @@ def test_second_bridge_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in pb.DumpKind if kind], ids=lambda kind: kind.name)
 def test_every_dump_in_both_formats(tmp_path: Path, kind: pb.DumpKind) -> None:
     records = (backend(SocketAddress.parse("10.1.0.1", 80))[1],)
-    view = SampleBridge(should=MapImage({("cluster", "c"): Fragment(records)}), does=records)
+    view = SampleBridge(should=MapImage({("cluster", "c"): Fragment.of(records)}), does=records)
     text = asyncio.run(read_dump(view, tmp_path / "a", pb.DumpRequest(kind=kind, format=pb.DumpFormat.TEXT)))
     document = asyncio.run(read_dump(view, tmp_path / "b", pb.DumpRequest(kind=kind, format=pb.DumpFormat.JSON)))
     elements = json.loads("".join(document))
@@ -146,7 +146,7 @@ def test_a_dump_of_any_size_takes_bounded_memory(tmp_path: Path) -> None:
     name = "outbound|80||" + "n" * 300
     addresses = (SocketAddress(number.to_bytes(16, "big"), 80) for number in range(RECORDS))
     records = tuple(backend(address, cluster_name=name)[1] for address in addresses)
-    view = SampleBridge(should=MapImage({("cluster", name): Fragment(records)}))
+    view = SampleBridge(should=MapImage({("cluster", name): Fragment.of(records)}))
     request = pb.DumpRequest(kind=pb.DumpKind.IMAGE, format=pb.DumpFormat.JSON)
     lines = size = 0
 

@@ -125,8 +125,8 @@ def test_strict_dns_makes_an_endpoint_of_each_address(tmp_path: Path) -> None:
             assert got.overprovisioning_factor == 200
             (group,) = got.localities
             assert (group.locality, group.weight, group.priority) == (locality, 7, 1)
-            assert group.endpoints[1] == replace(
-                assignment.localities[0].endpoints[0], address=SocketAddress.parse("10.0.0.2", 80)
+            assert group.endpoints[1] == assignment.localities[0].endpoints[0]._replace(
+                address=SocketAddress.parse("10.0.0.2", 80)
             )
 
     asyncio.run(main())
@@ -292,6 +292,20 @@ def test_saved_addresses_serve_while_no_server_answers(family: DnsFamily, want: 
             for kind in ("A", "AAAA"):
                 w.server.zone[("b.test.", kind)] = GONE
             assert await w.next() == ("c", [])
+
+    asyncio.run(main())
+
+
+def test_saved_addresses_serve_before_the_first_answer(tmp_path: Path) -> None:
+    """A restarted bridge would else be without endpoints for as long as DNS takes."""
+
+    async def main() -> None:
+        async with world(tmp_path, {"b.test": ("10.0.0.2", "10.0.0.1")}) as w:
+            w.server.zone["b.test.", "A"] = Reply(is_silent=True)
+            w.watch(strict("c", "b.test"), logical("d", "b.test"))
+            assert w.clusters.assignments.keys() == {"c", "d"}
+            assert await w.next() == ("c", ["10.0.0.1:80", "10.0.0.2:80"])
+            assert await w.next() == ("d", ["10.0.0.2:80"])
 
     asyncio.run(main())
 

@@ -26,7 +26,8 @@ def small_bridge() -> SampleBridge:
     number, cell = cluster("reviews", Action.NODE, node)
     records = (one_record, two_record, node_record, cell)
     listener = frontend(SocketAddress.parse("10.0.0.1", 80), Action.CLUSTER, number)
-    image = MapImage({("listener", "default/web"): Fragment((listener,)), ("cluster", "reviews"): Fragment(records)})
+    fragments = {("listener", "default/web"): Fragment.of((listener,)), ("cluster", "reviews"): Fragment.of(records)}
+    image = MapImage(fragments)
     return SampleBridge(should=image, does=(listener, *reversed(records)))
 
 

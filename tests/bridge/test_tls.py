@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,7 @@ import pytest
 from kmesh.bridge.settings import Settings, load_settings
 from kmesh.bridge.tls import build_ssl_context
 from kmesh.errors import ConfigError
-
-
-def openssl(*args: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
-
-
-def make_pair(directory: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for `name`, which is also its own authority."""
-    cert, key = directory / f"{name}.pem", directory / f"{name}-key.pem"
-    openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
-        *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", cert),
-    )
-    return cert, key
+from tests.support.pki import make_pair, openssl
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("large") / "a.sock"
     addresses = (SocketAddress(number.to_bytes(16, "big"), 80) for number in range(RECORDS))
     records = tuple(backend(address)[1] for address in addresses)
-    with admin_served(SampleBridge(should=MapImage({("cluster", "c"): Fragment(records)})), path):
+    with admin_served(SampleBridge(should=MapImage({("cluster", "c"): Fragment.of(records)})), path):
         yield path
 
 

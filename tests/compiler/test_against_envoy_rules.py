@@ -26,14 +26,14 @@ def differences(got: Distribution, want: Distribution) -> list[str]:
     ]
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshot=cluster_snapshots())
 def test_balancing_is_envoys(snapshot: Snapshot) -> None:
     got = measure(Compiler().compile(snapshot).image, DESTINATIONS[0])
     assert differences(got, evaluate(snapshot, DESTINATIONS[0])) == []
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshot=listener_snapshots())
 def test_listener_and_chain_are_envoys(snapshot: Snapshot) -> None:
     image = Compiler().compile(snapshot).image

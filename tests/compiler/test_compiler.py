@@ -76,7 +76,7 @@ def edit_first(endpoints: tuple[Endpoint, ...], edit: str) -> tuple[Endpoint, ..
         case "remove":
             return endpoints[1:]
         case _:
-            return (replace(endpoints[0], weight=3), *endpoints[1:])
+            return (endpoints[0]._replace(weight=3), *endpoints[1:])
 
 
 @settings(max_examples=40, deadline=None)
@@ -301,7 +301,7 @@ def test_deepest_cluster_fits() -> None:
 
 
 def test_no_endpoint_is_usable() -> None:
-    endpoints = (replace(make_endpoint(1), health=Health.UNHEALTHY),)
+    endpoints = (make_endpoint(1)._replace(health=Health.UNHEALTHY),)
     got = measure(Compiler().compile(with_endpoints(make_mesh(1, 0), "c0", endpoints)).image, SERVICE)
     assert got == {Reason.NO_ENDPOINT: 1}
 

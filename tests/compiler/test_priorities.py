@@ -31,9 +31,13 @@ def make_priority(priority: int, healthy: int, degraded: int = 0) -> LocalityEnd
 
 def share_load(priorities: list[tuple[int, int]], panic_threshold: float = 0.0) -> Load:
     groups = tuple(make_priority(number, *share) for number, share in enumerate(priorities))
+    return load_of(ClusterLoadAssignment(name="c", localities=groups), panic_threshold)
+
+
+def load_of(assignment: ClusterLoadAssignment, panic_threshold: float) -> Load:
     members = Members(
         cluster=Cluster(name="c", discovery=Discovery.EDS, panic_threshold_percent=panic_threshold),
-        assignment=ClusterLoadAssignment(name="c", localities=groups),
+        assignment=assignment,
     )
     unit = expand_priorities(Program(clusters=(ClusterUnit(name="c", choice=members),))).clusters[0]
     if isinstance(unit.choice, WeightedChoice):
@@ -76,3 +80,18 @@ def test_load_without_panic(shares: list[tuple[int, int]], want: Load) -> None:
 )
 def test_load_with_panic(shares: list[tuple[int, int]], want: Load) -> None:
     assert share_load(shares, panic_threshold=50.0) == want
+
+
+def test_nothing_usable_by_weight_and_the_first_priority_in_panic() -> None:
+    """Health shares round down to nothing, and only the first priority is short of healthy endpoints."""
+    first = (Endpoint(SocketAddress.parse("10.0.0.1", 80), 1, Health.UNHEALTHY),)
+    second = (
+        Endpoint(SocketAddress.parse("10.0.0.2", 80)),
+        Endpoint(SocketAddress.parse("10.0.0.3", 80), 2**32 - 1, Health.UNHEALTHY),
+    )
+    groups = tuple(
+        LocalityEndpoints(locality=Locality(), priority=priority, endpoints=endpoints)
+        for priority, endpoints in enumerate((first, second))
+    )
+    assignment = ClusterLoadAssignment(name="c", localities=groups, weighted_priority_health=True)
+    assert load_of(assignment, panic_threshold=50.0) == {(0, ALL): 100}

@@ -15,8 +15,9 @@ from tests.support.backends import http_backend
 from tests.support.bridge import Bridge
 from tests.support.client import Client
 from tests.support.control_plane import ControlPlane
+from tests.support.envoy import wait_until
 from tests.support.name_server import Address
-from tests.support.resources import filter_chain, route_to, socket_address, typed
+from tests.support.resources import filter_chain, route_to
 from tests.support.services import (
     ADS,
     assignment,
@@ -29,6 +30,7 @@ from tests.support.services import (
     static_cluster,
     tcp_service,
     tcp_to,
+    udp_service,
 )
 
 VIP = ("127.96.0.1", 80)
@@ -229,14 +231,14 @@ def test_http_listener_that_needs_routing_is_refused_by_name(
     before = bridge.outcome("unsupported")
     assert client.answers(VIP) == [REFUSED]
     assert bridge.outcome("unsupported") == before + 1
-    assert bridge.limitations()["listener web"] == {"routes to several clusters"}
+    wait_until(lambda: bridge.limitations().get("listener web") == {"routes to several clusters"}, 2, "its report")
     shown = bridge.kmeshctl("status")
     assert shown.returncode == 1
     assert "routes to several clusters" in shown.stdout and "listener web" in shown.stdout
 
     publish(listener, *clusters, route_config(routes[1]))
     assert client.answers(VIP) == ["a"]
-    assert "listener web" not in bridge.limitations()
+    wait_until(lambda: "listener web" not in bridge.limitations(), 2, "the report to go")
 
 
 # Families
@@ -261,21 +263,6 @@ def test_endpoints_of_both_families(publish: Publish, client: Client, servers: S
 
 
 # Datagrams
-
-
-def udp_service(name: str, address: Address, *endpoints: Address) -> list[Message]:
-    action = typed("envoy.extensions.filters.udp.udp_proxy.v3.Route", "route", cluster=name)
-    proxy = typed(
-        "envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
-        "envoy.filters.udp_listener.udp_proxy",
-        stat_prefix=name,
-        matcher={"on_no_match": {"action": action}},
-    )
-    listener = parse(
-        "LDS",
-        {"name": name, "address": socket_address(*address, protocol="UDP"), "listener_filters": [proxy]},
-    )
-    return [listener, eds_cluster(name), assignment(name, locality(*map(member, endpoints)))]
 
 
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "unconnected"])
@@ -362,7 +349,7 @@ def test_istiod(publish: Publish, bridge: Bridge, client: Client, servers: Serve
     assert bridge.outcome("passed") == passed + 1
     assert client.answers(("127.0.0.1", 15001)) == [REFUSED], "straight to the sidecar's own port"
     assert client.answers(("127.96.0.9", 8080)) == [REFUSED], "HTTP that needs routing"
-    assert "listener 0.0.0.0_8080" in bridge.limitations()
+    wait_until(lambda: "listener 0.0.0.0_8080" in bridge.limitations(), 2, "its report")
 
 
 def test_auto_protocol_service_whose_chains_agree(publish: Publish, client: Client, servers: Servers) -> None:

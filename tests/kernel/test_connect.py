@@ -173,6 +173,21 @@ def test_wildcards_are_tried_after_the_exact_address(kernel: Kernel, servers) ->
     assert got == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], ids=["v4", "v6"]
+)
+def test_a_wildcard_does_not_take_what_a_pod_says_to_itself(kernel: Kernel, family: int, host: str) -> None:
+    refused = [
+        frontend(SocketAddress.parse(wildcard, port), Action.REFUSE, int(Reason.BLACKHOLE))
+        for wildcard in ("0.0.0.0", "::")
+        for port in (0, 80)
+    ]
+    kernel.applier.apply(image(one=refused))
+    before = kernel.count(Reason.NOT_MESH)
+    assert connect(kernel, host, 80, family=family)[0][0] == errno.ECONNREFUSED  # nothing listens there
+    assert kernel.count(Reason.NOT_MESH) == before + 1
+
+
 def test_the_ipv4_wildcard_does_not_take_ipv6(kernel: Kernel, servers) -> None:
     number, record = backend(servers["a"])
     kernel.applier.apply(image(one=[record, frontend(SocketAddress.parse("0.0.0.0", 0), Action.BACKEND, number)]))

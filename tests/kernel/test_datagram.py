@@ -132,6 +132,23 @@ def test_connected_udp(kernel: Kernel, echoes) -> None:
     assert kernel.sandbox.python(code).split() == ["a", "127.96.0.1", "53", "127.96.0.1", "53"]
 
 
+def test_a_refused_second_connect_changes_nothing(kernel: Kernel, echoes) -> None:
+    """As the kernel's own failures do: the socket goes on with the peer it has, and says so."""
+    number, record = backend(echoes["a"])
+    refused = udp_frontend(SocketAddress.parse("127.96.0.2", 53), Action.REFUSE, int(Reason.NO_ENDPOINT))
+    kernel.applier.apply(image(one=[record, refused, udp_frontend(VIP, Action.BACKEND, number)]))
+    code = textwrap.dedent("""
+        import socket
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(5)
+        s.connect(("127.96.0.1", 53))
+        print(s.connect_ex(("127.96.0.2", 53)), *s.getpeername())
+        s.send(b"?")
+        print(s.recv(64).decode())
+    """)
+    assert kernel.sandbox.python(code).split() == [str(errno.ECONNREFUSED), "127.96.0.1", "53", "a"]
+
+
 def test_refused_sendto(kernel: Kernel) -> None:
     kernel.applier.apply(image(one=[udp_frontend(VIP, Action.REFUSE, int(Reason.NO_ENDPOINT))]))
     code = textwrap.dedent("""
@@ -143,6 +160,36 @@ def test_refused_sendto(kernel: Kernel) -> None:
             print(error.errno)
     """)
     assert kernel.sandbox.python(code).split() == [str(errno.ECONNREFUSED)]
+
+
+def test_sendto_an_ipv6_service_is_refused_where_its_endpoint_has_only_ipv4(kernel: Kernel, echoes) -> None:
+    """The kernel itself would fail it with an error that no application knows (524); connect() can do it."""
+    number, record = backend(echoes["a"])
+    kernel.applier.apply(image(one=[record, udp_frontend(VIP6, Action.BACKEND, number)]))
+    code = textwrap.dedent("""
+        import socket
+        s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        s.settimeout(5)
+        try:
+            s.sendto(b"?", ("::1", 53))
+        except OSError as error:
+            print(error.errno)
+        s.connect(("::1", 53))
+        s.send(b"?")
+        print(s.recv(64).decode())
+    """)
+    before = kernel.count(Reason.FAMILY)
+    assert kernel.sandbox.python(code).split() == [str(errno.ECONNREFUSED), "a"]
+    assert kernel.count(Reason.FAMILY) == before + 1
+
+
+def test_sendto_a_dual_stack_endpoint_goes_in_the_family_asked_for(kernel: Kernel, echoes) -> None:
+    number, record = backend(echoes["a"], echoes["six"])
+    records = [record, udp_frontend(VIP, Action.BACKEND, number), udp_frontend(VIP6, Action.BACKEND, number)]
+    kernel.applier.apply(image(one=records))
+    for family, host, want in ((socket.AF_INET, "127.96.0.1", "a"), (socket.AF_INET6, "::1", "six")):
+        got = kernel.sandbox.python(SENDTO, str(int(family)), host, "53", "1").split()
+        assert got == [want, host, "53"]
 
 
 def test_tcp_and_udp_of_one_address_are_apart(kernel: Kernel, echoes) -> None:

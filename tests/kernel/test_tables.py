@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from kmesh.errors import CapacityExceeded, MapError
 from kmesh.kernel.features import probe_features
-from kmesh.kernel.tables import KernelTables
+from kmesh.kernel.tables import KernelTables, create_tables
 from kmesh.maps.apply import Applier
 from kmesh.maps.image import MapImage, MapName
 from kmesh.model.address import SocketAddress
 from kmesh.records.constants import Action, Reason
 from tests.kernel.conftest import Kernel, open_kernel
-from tests.support.records import backend, cluster, cursor_node, frontend, image
+from tests.support.records import backend, cluster, cursor_node, frontend, image, key64
 from tests.support.sandbox import Sandbox
 
 
@@ -50,6 +51,13 @@ def tables(kernel: Kernel) -> KernelTables:
     return tables
 
 
+def test_maps_that_are_there_are_not_made_anew(kernel: Kernel, tables: KernelTables) -> None:
+    Applier(tables).apply(services(10))
+    (kernel.build.maps_dir / MapName.CURSOR.value).unlink()
+    create_tables(kernel.build.maps_dir)
+    assert held(KernelTables(kernel.build.maps_dir)) == services(10).tables()
+
+
 def test_growth_keeps_everything(tables: KernelTables) -> None:
     applier = Applier(tables)
     for count in (10, 1000, 5000):
@@ -65,6 +73,18 @@ def test_shrinking_gives_memory_back(tables: KernelTables) -> None:
     applier.apply(services(3))
     assert tables.capacity(MapName.BACKEND) < grown
     assert held(tables) == services(3).tables()
+
+
+def test_deletes_what_it_is_asked_to_and_nothing_else(tables: KernelTables) -> None:
+    """In batches of any size, whatever else the process allocates meanwhile."""
+    for count in range(1, 60):
+        items = [(key64(number), bytes(8)) for number in range(2 * count)]
+        tables.reserve({MapName.CURSOR: len(items)})
+        tables.upsert(MapName.CURSOR, items, len(items))
+        tables.delete(MapName.CURSOR, [key for key, _ in items[::2]])
+        assert tables.read(MapName.CURSOR).keys() == {key for key, _ in items[1::2]}
+        tables.delete(MapName.CURSOR, [key for key, _ in items])
+        assert tables.used(MapName.CURSOR) == len(tables.read(MapName.CURSOR)) == 0
 
 
 def test_a_restart_adopts_and_writes_nothing(tables: KernelTables) -> None:
@@ -143,6 +163,74 @@ def test_a_failed_write_leaves_the_old_image_in_force(kernel: Kernel, tables: Ke
     assert wanted[MapName.BACKEND].items() <= got[MapName.BACKEND].items()
     applier.apply(services(30, port=81))
     assert held(failing) == services(30, port=81).tables()
+
+
+def test_a_map_that_cannot_shrink_stays_large(tables: KernelTables, monkeypatch) -> None:
+    applier = Applier(tables)
+    applier.apply(services(2000))
+    capacity = tables.capacity(MapName.BACKEND)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOMEM, "no memory for another map")
+
+    monkeypatch.setattr("kmesh.kernel.bpf.create_map", refuse)
+    applier.apply(services(3))
+    assert applier.image == services(3)
+    assert held(tables) == services(3).tables()
+    assert tables.capacity(MapName.BACKEND) == capacity
+
+
+class StubbornTables(KernelTables):
+    """Fails the next deletion of one map, having done half of it."""
+
+    keeps: MapName | None = None
+
+    def delete(self, name: MapName, keys: Sequence[bytes]) -> None:
+        if name is self.keeps and keys:
+            self.keeps = None
+            super().delete(name, keys[: len(keys) // 2])
+            raise MapError(name.value, "delete", errno.EBUSY)
+        super().delete(name, keys)
+
+
+@pytest.mark.parametrize("name", [MapName.CLUSTER, MapName.BACKEND], ids=lambda name: name.value)
+def test_leftovers_do_not_undo_an_apply_and_go_with_the_next(kernel: Kernel, tables, name: MapName) -> None:
+    stubborn = StubbornTables(kernel.build.maps_dir)
+    applier = Applier(stubborn)
+    applier.apply(services(20))
+    stubborn.keeps = name
+    applier.apply(services(10))
+    assert applier.image == services(10)
+    assert held(stubborn)[MapName.FRONTEND] == services(10).tables()[MapName.FRONTEND]
+    assert len(stubborn.read(name)) == 15
+    applier.apply(services(10))
+    assert held(stubborn) == services(10).tables()
+
+
+class WatchedTables(KernelTables):
+    """Notes the order of deletions and fences."""
+
+    def __init__(self, maps_dir: Path) -> None:
+        super().__init__(maps_dir)
+        self.order: list[str] = []
+
+    def delete(self, name: MapName, keys: Sequence[bytes]) -> None:
+        if keys:
+            self.order.append(name.value)
+        super().delete(name, keys)
+
+    def fence(self) -> None:
+        self.order.append("fence")
+        super().fence()
+
+
+def test_no_program_reads_what_is_deleted_nor_its_memory_when_it_is_used_again(kernel: Kernel, tables) -> None:
+    watched = WatchedTables(kernel.build.maps_dir)
+    applier = Applier(watched)
+    applier.apply(services(2))
+    watched.order.clear()
+    applier.apply(services(1))
+    assert watched.order == ["km_frontend", "fence", "km_cluster", "km_backend", "fence"]
 
 
 def test_one_endpoint_costs_the_same_in_any_mesh(tables: KernelTables) -> None:

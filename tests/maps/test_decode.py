@@ -102,5 +102,5 @@ def test_cursor_node() -> None:
 
 
 def test_cluster_names_come_from_the_units_of_an_image() -> None:
-    image = MapImage({("listener", "web"): Fragment(()), ("cluster", "reviews"): Fragment(())})
+    image = MapImage({("listener", "web"): Fragment.of(()), ("cluster", "reviews"): Fragment.of(())})
     assert name_clusters(image) == {REVIEWS: "reviews"}

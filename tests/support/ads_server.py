@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from tests.support.xds_kinds import build_any
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 TIMEOUT_S = 5.0
 
+Bodies = Sequence[tuple[str, Any]]
+"""Resources by name (of which delta's wrapper tells), each a google.protobuf.Any."""
+
 
 class Call:
     """One ADS stream, seen from the server."""
@@ -33,6 +36,13 @@ class Call:
         self._nonces = 0
         self._end: asyncio.Future[tuple[Status, str]] = asyncio.get_running_loop().create_future()
 
+    @property
+    def client_name(self) -> str:
+        """The common name in the client's certificate, "" without one."""
+        peer = self._stream.peer
+        subject = ((peer.cert() if peer else None) or {}).get("subject", ())
+        return next((value for ((key, value),) in subject if key == "commonName"), "")
+
     async def receive(self) -> Any:
         """The next request."""
         async with asyncio.timeout(TIMEOUT_S):
@@ -40,8 +50,12 @@ class Call:
 
     async def push(self, kind: ResourceType, resources: Mapping[str, str], version: str = "v1") -> str:
         """Send a response; returns its nonce."""
+        bodies = [(name, build_any(kind, name, value)) for name, value in resources.items()]
+        return await self.push_bodies(kind, bodies, version)
+
+    async def push_bodies(self, kind: ResourceType, bodies: Bodies, version: str = "v1") -> str:
+        """As push(), with resources of any content."""
         self._nonces += 1
-        bodies = {name: build_any(kind, name, value) for name, value in resources.items()}
         await self.send(self._build(kind, bodies, version))
         return f"n{self._nonces}"
 
@@ -57,13 +71,13 @@ class Call:
         if status is not Status.OK:
             raise GRPCError(status, message)
 
-    def _build(self, kind: ResourceType, bodies: Mapping[str, Any], version: str) -> Any:
+    def _build(self, kind: ResourceType, bodies: Bodies, version: str) -> Any:
         nonce = f"n{self._nonces}"
         if self.variant is Variant.SOTW:
             return discovery_pb2.DiscoveryResponse(
-                type_url=kind.type_url, version_info=version, nonce=nonce, resources=bodies.values()
+                type_url=kind.type_url, version_info=version, nonce=nonce, resources=[body for _, body in bodies]
             )
-        wrapped = [discovery_pb2.Resource(name=n, version=version, resource=body) for n, body in bodies.items()]
+        wrapped = [discovery_pb2.Resource(name=n, version=version, resource=body) for n, body in bodies]
         return discovery_pb2.DeltaDiscoveryResponse(
             type_url=kind.type_url, system_version_info=version, nonce=nonce, resources=wrapped
         )

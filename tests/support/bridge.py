@@ -84,7 +84,12 @@ class Bridge:
             self.process = self.sandbox.spawn(command, enrolled=self._enrolled, env=self._env, stderr=log)
 
     def wait_until_ready(self) -> None:
-        wait_until(self._is_ready, _READY_S, "the bridge to be ready")
+        try:
+            wait_until(self._is_ready, _READY_S, "the bridge to be ready")
+        except BaseException:
+            self.kill()
+            print(self.log.read_text())
+            raise
 
     def stop(self) -> int:
         """Its exit status."""
@@ -163,14 +168,17 @@ class Bridge:
             return bpf.lookup(frontends, key, CELL.size) is not None
 
     def wait_until_serves(self, address: Address, timeout_s: float = 10.0) -> None:
-        """`address` may be the marker of a publication (tests.support.control_plane)."""
+        """`address` may be the marker of a publication (tests.support.control_plane).
+
+        Status and dumps follow a moment later: the bridge reports what it has done.
+        """
         try:
             wait_until(lambda: self.serves(address), timeout_s, f"the kernel to have {address}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log.read_text()}") from None
 
     def _is_ready(self) -> bool:
-        assert self.process.poll() is None, f"the bridge ended:\n{self.log.read_text()}"
+        assert self.process.poll() is None, "the bridge ended"
         try:
             return self.status()["apply"]["at"] is not None or not self._expects_service
         except KmeshError:

@@ -6,6 +6,7 @@ route comes last (CDS, EDS, LDS, RDS). A bridge has taken the publication over o
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,9 +21,12 @@ from kmesh.xds.server import AdsServer, Catalog, Resource
 from kmesh.xds.server.catalog import type_url_of
 from tests.support.loop_thread import LoopThread
 from tests.support.name_server import Address
-from tests.support.services import ADS, captured, http_to, parse
+from tests.support.services import ADS, captured, http_to, parse, static_cluster
 
 __all__ = ["ControlPlane", "write_resources"]
+
+_numbers = itertools.count(1)
+"""Of publications, whoever's: so a marker that an earlier one left in the kernel is not taken for a new one."""
 
 
 class ControlPlane:
@@ -31,7 +35,6 @@ class ControlPlane:
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
         self._server = AdsServer(Catalog(), HostAddress("127.0.0.1", 0))
-        self._publications = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -54,22 +57,18 @@ class ControlPlane:
 
     def publish(self, *resources: Message) -> Address:
         """Serve these and no others. Returns the marker's address."""
-        self._publications += 1
-        number = self._publications
+        number = next(_numbers)
         marker = (f"127.255.{number >> 8}.{number & 255}", 1)
         catalog = Catalog.of(map(Resource.pack, (*resources, *_mark(number, marker))))
-        self._loop.run(self._publish(catalog))
+        self._loop.call(self._server.publish, catalog)
         return marker
-
-    async def _publish(self, catalog: Catalog) -> None:
-        self._server.publish(catalog)
 
 
 def _mark(number: int, address: Address) -> Iterable[Message]:
-    """Its only cluster does not exist, so nothing else is needed."""
     name = f"marker-{number}"
+    yield static_cluster("marker")
     yield captured("marker", address, http_to(rds={"route_config_name": name, "config_source": ADS}))
-    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "none"}}]
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "marker"}}]
     yield parse("RDS", {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]})
 
 

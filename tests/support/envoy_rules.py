@@ -276,8 +276,9 @@ def _priority_loads(
         for endpoint in hosts[i]:
             weights[i][endpoint.health] += endpoint.weight if assignment.weighted_priority_health else 1
     factor = assignment.overprovisioning_factor
+    whole = [sum(weights[i].values()) - weights[i][Health.DRAINING] or 1 for i in numbers]
     percent = {
-        (health, i): min(100, int(Fraction(factor * weights[i][health], sum(weights[i].values()) or 1)))
+        (health, i): min(100, int(Fraction(factor * weights[i][health], whole[i])))
         for health in (Health.HEALTHY, Health.DEGRADED)
         for i in numbers
     }
@@ -287,7 +288,8 @@ def _priority_loads(
     if threshold == 0 and total == 0:
         return {**loads, (Health.HEALTHY, 0): 100}, [False] * len(hosts)
     usable = [counts[i][Health.HEALTHY] + counts[i][Health.DEGRADED] for i in numbers]
-    panics = [total != 100 and (100.0 * usable[i] / sizes[i] if sizes[i] else 0.0) < threshold for i in numbers]
+    counted = [sizes[i] - counts[i][Health.DRAINING] for i in numbers]
+    panics = [total != 100 and (100.0 * usable[i] / counted[i] if counted[i] else 0.0) < threshold for i in numbers]
     if all(panics):
         for i in numbers:
             loads[Health.HEALTHY, i] = 100 * sizes[i] // sum(sizes)
@@ -322,10 +324,10 @@ def _pick(
         group.locality: (group.weight or 0)
         * min(
             Fraction(1),
-            Fraction(assignment.overprovisioning_factor * len(members[group.locality]), 100 * len(group.endpoints)),
+            Fraction(assignment.overprovisioning_factor * len(members[group.locality]), 100 * counted),
         )
         for group in groups
-        if group.endpoints
+        if (counted := sum(endpoint.health is not Health.DRAINING for endpoint in group.endpoints))
     }
     if not is_locality_weighted or not any(effective.values()):
         return _pick_by_weight(cluster, together)

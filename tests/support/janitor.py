@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from pyroute2 import netns
+
 from kmesh.kernel.uninstall import uninstall
 from tests.support.sandbox import BPFFS
 
@@ -24,6 +26,9 @@ def main() -> int:
     sys.stdin.read()
     _empty(cgroup)
     uninstall(instance, BPFFS)
+    for name in netns.listnetns():
+        if name.startswith(f"{instance}-"):
+            netns.remove(name)
     shutil.rmtree(folder, ignore_errors=True)
     return 1 if cgroup.exists() else 0
 

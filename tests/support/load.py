@@ -27,7 +27,7 @@ _STOP_S = 20.0
 class Load:
     """Context manager; the load begins as it is entered."""
 
-    def __init__(self, sandbox: Sandbox, address: Address, *, processes: int, enough: int = 2) -> None:
+    def __init__(self, sandbox: Sandbox, address: Address, *, processes: int, enough: int = 1000) -> None:
         """`enough` is for each process."""
         command = [sys.executable, "-m", "tests.support.load", address[0], str(address[1]), str(enough)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -12,7 +12,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,9 +29,10 @@ _TRIES = 20
 
 
 @contextmanager
-def name_servers(sandbox: Sandbox, *names: str) -> Iterator[dict[str, Address]]:
-    """One process outside the mesh for all of them; arguments as on the command line."""
-    command = [sys.executable, "-m", "tests.support.name_server", *names]
+def name_servers(sandbox: Sandbox, *names: str, prefix: Sequence[str] = ()) -> Iterator[dict[str, Address]]:
+    """One process outside the mesh for all of them; arguments as on the command line. `prefix` is a command that
+    runs it ("nsenter ...")."""
+    command = [*prefix, sys.executable, "-m", "tests.support.name_server", *names]
     with sandbox.spawn(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout

@@ -78,4 +78,4 @@ def cursor_node(name: str, targets: Sequence[int]) -> tuple[int, list[Record]]:
 
 
 def image(**fragments: Sequence[Record]) -> MapImage:
-    return MapImage(fragments={("test", name): Fragment(tuple(records)) for name, records in fragments.items()})
+    return MapImage(fragments={("test", name): Fragment.of(records) for name, records in fragments.items()})

@@ -1,7 +1,8 @@
 """A place to run a mesh in: cgroups and an instance of its own, gone afterwards however the run ends.
 
 `pods` is the cgroup to enrol, `mesh` holds everything else (bridge, backends, Envoy). A janitor process watches for
-this one to end, by whatever means, then kills what is left in the cgroups and removes pins, cgroups and folders.
+this one to end, by whatever means, then kills what is left in the cgroups and removes pins, cgroups, folders, and
+network namespaces that are named after the instance.
 """
 
 from __future__ import annotations

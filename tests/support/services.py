@@ -8,10 +8,10 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from tests.support.name_server import Address
-from tests.support.resources import MESSAGES, filter_chain, http_manager, socket_address, tcp_proxy
+from tests.support.resources import MESSAGES, filter_chain, http_manager, socket_address, tcp_proxy, typed
 
 __all__ = ["ADS", "assignment", "captured", "eds_cluster", "http_to", "locality", "member", "parse", "static_cluster"]
-__all__ += ["tcp_service", "tcp_to"]
+__all__ += ["tcp_service", "tcp_to", "udp_service"]
 
 ADS = {"ads": {}, "resource_api_version": "V3"}
 
@@ -85,3 +85,19 @@ def tcp_service(name: str, address: Address, *endpoints: Address, **cluster: Any
         eds_cluster(name, **cluster),
         assignment(name, locality(*map(member, endpoints))),
     ]
+
+
+def udp_service(name: str, address: Address, *endpoints: Address) -> list[Message]:
+    """As tcp_service(), for datagrams."""
+    action = typed("envoy.extensions.filters.udp.udp_proxy.v3.Route", "route", cluster=name)
+    proxy = typed(
+        "envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
+        "envoy.filters.udp_listener.udp_proxy",
+        stat_prefix=name,
+        matcher={"on_no_match": {"action": action}},
+    )
+    listener = parse(
+        "LDS",
+        {"name": name, "address": socket_address(*address, protocol="UDP"), "listener_filters": [proxy]},
+    )
+    return [listener, eds_cluster(name), assignment(name, locality(*map(member, endpoints)))]

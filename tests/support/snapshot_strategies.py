@@ -37,49 +37,43 @@ DESTINATIONS = [*_SERVICES, *_ELSEWHERE]
 _SMALL = st.integers(1, 5)
 
 
-def _limitations() -> st.SearchStrategy[tuple[Limitation, ...]]:
-    one = st.sampled_from([Effect.REFUSED, Effect.UNENFORCED, Effect.APPROXIMATED]).map(
-        lambda effect: (Limitation(feature="feature", path="path", effect=effect),)
-    )
-    return st.one_of(*[st.just(())] * 19, one)
+_LIMITED = st.sampled_from([Effect.REFUSED, Effect.UNENFORCED, Effect.APPROXIMATED]).map(
+    lambda effect: (Limitation(feature="feature", path="path", effect=effect),)
+)
+_LIMITATIONS = st.integers(0, 19).flatmap(lambda number: _LIMITED if number == 19 else st.just(()))
 
-
-def _endpoint(number: int) -> st.SearchStrategy[Endpoint]:
-    return st.builds(
-        Endpoint,
-        st.sampled_from([f"10.0.0.{number}", f"fd00::{number:x}"]).map(lambda ip: SocketAddress.parse(ip, 8080)),
-        st.one_of(st.just(1), _SMALL, st.just(2**32 - 1)),
-        st.sampled_from([Health.HEALTHY, Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY]),
-        st.just(()),
-        st.sampled_from([()] * 15 + [(("tlsMode", "istio"),)]),
-    )
+_NETWORKS_OF_ENDPOINTS = st.sampled_from(["10.0.0.", "fd00::"])
+_WEIGHTS = st.sampled_from([1, 1, 1, 2, 3, 4, 5, 2**32 - 1])
+_HEALTHS = st.sampled_from([Health.HEALTHY, Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY, Health.DRAINING])
+_TRANSPORTS = st.sampled_from([()] * 15 + [(("tlsMode", "istio"),)])
+_ENDPOINTS = st.lists(st.tuples(_NETWORKS_OF_ENDPOINTS, _WEIGHTS, _HEALTHS, _TRANSPORTS), max_size=4)
+_LOCALITY_WEIGHTS = st.one_of(st.none(), _SMALL)
+_DROPS = st.lists(st.sampled_from([0, 1, 250_000, 1_000_000]), max_size=2)
+_GROUPS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), _ENDPOINTS, _LOCALITY_WEIGHTS), max_size=4)
 
 
 @st.composite
 def assignments(draw: st.DrawFn, name: str) -> ClusterLoadAssignment:
     """At most 3 priorities of 2 localities, endpoints of distinct addresses."""
-    groups = []
+    groups: dict[tuple[int, int], LocalityEndpoints] = {}
     number = 0
-    for priority in range(draw(st.sampled_from([1, 1, 2, 3, 0]))):
-        for zone in range(draw(st.sampled_from([1, 2, 0]))):
-            count = draw(st.sampled_from([2, 3, 4, 1, 0]))
-            groups.append(
-                LocalityEndpoints(
-                    locality=Locality("region", str(zone)),
-                    endpoints=tuple(draw(_endpoint(number + i + 1)) for i in range(count)),
-                    priority=priority,
-                    weight=draw(st.one_of(st.none(), _SMALL)),
-                )
-            )
-            number += count
-    drops = st.lists(st.sampled_from([0, 1, 250_000, 1_000_000]), max_size=2)
+    for priority, zone, rows, weight in draw(_GROUPS):
+        endpoints = []
+        for network, endpoint_weight, health, transport in rows:
+            number += 1
+            address = SocketAddress.parse(f"{network}{number}", 8080)
+            endpoints.append(Endpoint(address, endpoint_weight, health, (), transport))
+        groups[priority, zone] = LocalityEndpoints(
+            locality=Locality("region", str(zone)), endpoints=tuple(endpoints), priority=priority, weight=weight
+        )
+    drops = draw(_DROPS) if draw(st.booleans()) else []
     return ClusterLoadAssignment(
         name=name,
-        localities=tuple(groups),
+        localities=tuple(groups.values()),
         overprovisioning_factor=draw(st.sampled_from([140, 140, 100, 50])),
         weighted_priority_health=draw(st.booleans()),
-        drops=tuple(DropOverload(category="x", per_million=ppm) for ppm in draw(st.one_of(st.just([]), drops))),
-        limitations=draw(_limitations()),
+        drops=tuple(DropOverload(category="x", per_million=ppm) for ppm in drops),
+        limitations=draw(_LIMITATIONS),
     )
 
 
@@ -97,7 +91,7 @@ def _clusters(name: str) -> st.SearchStrategy[Cluster]:
         panic_threshold_percent=st.sampled_from([0.0, 0.0, 50.0, 33.7, 100.0]),
         upstream_http=st.sampled_from([UpstreamHttp.HTTP1, UpstreamHttp.HTTP2, UpstreamHttp.DOWNSTREAM]),
         transports=st.sampled_from([(), istio]),
-        limitations=_limitations(),
+        limitations=_LIMITATIONS,
     )
 
 
@@ -115,7 +109,7 @@ def _route_configs(name: str) -> st.SearchStrategy[RouteConfiguration]:
 def _networks() -> st.SearchStrategy[NetworkFilter]:
     one = st.builds(WeightedCluster, st.sampled_from(("a", "a", "b", "c")), st.just(1)).map(lambda w: (w,))
     several = st.just((WeightedCluster("a", 2**32 - 1), WeightedCluster("b", 1), WeightedCluster("c", 5)))
-    tcp = st.builds(TcpProxy, clusters=st.one_of(one, one, one, several), limitations=_limitations())
+    tcp = st.builds(TcpProxy, clusters=st.one_of(one, one, one, several), limitations=_LIMITATIONS)
     http = st.builds(HttpConnectionManager, rds_name=st.sampled_from((*ROUTES, "missing")))
     unsupported = st.just(
         UnsupportedNetworkFilter(limitations=(Limitation(feature="redis", path="", effect=Effect.REFUSED),))
@@ -142,7 +136,7 @@ def _matches() -> st.SearchStrategy[FilterChainMatch]:
 
 
 def _listeners(name: str) -> st.SearchStrategy[Listener]:
-    chain = st.builds(FilterChain, match=_matches(), network=_networks(), limitations=_limitations())
+    chain = st.builds(FilterChain, match=_matches(), network=_networks(), limitations=_LIMITATIONS)
     plain = st.builds(FilterChain, network=_networks())
     return st.builds(
         Listener,
@@ -154,8 +148,15 @@ def _listeners(name: str) -> st.SearchStrategy[Listener]:
         direction=st.sampled_from([Direction.OUTBOUND] * 7 + [Direction.INBOUND]),
         filter_chains=st.lists(chain, min_size=1, max_size=3, unique_by=lambda c: c.match).map(tuple),
         default_filter_chain=st.one_of(st.none(), plain),
-        limitations=_limitations(),
+        limitations=_LIMITATIONS,
     ).filter(lambda listener: not (listener.use_original_dst and listener.protocol is Protocol.UDP))
+
+
+_WEIGHTED = st.lists(st.tuples(st.sampled_from(CLUSTERS), _SMALL), min_size=1, max_size=3)
+_CLUSTERS = {name: _clusters(name) for name in CLUSTERS}
+_ASSIGNMENTS = {name: assignments(name) for name in CLUSTERS}
+_ROUTE_CONFIGS = {name: _route_configs(name) for name in ROUTES}
+_LISTENERS = {name: _listeners(name) for name in ("l", "m", "n")}
 
 
 @st.composite
@@ -166,8 +167,8 @@ def listener_snapshots(draw: st.DrawFn) -> Snapshot:
         "b": Cluster(name="b", discovery=Discovery.STATIC, upstream_http=draw(st.sampled_from(UpstreamHttp))),
     }
     return Snapshot(
-        listeners={name: draw(_listeners(name)) for name in ("l", "m", "n")[: draw(st.integers(1, 3))]},
-        route_configs={name: draw(_route_configs(name)) for name in ROUTES},
+        listeners={name: draw(_LISTENERS[name]) for name in ("l", "m", "n")[: draw(st.integers(1, 3))]},
+        route_configs={name: draw(_ROUTE_CONFIGS[name]) for name in ROUTES},
         clusters=clusters,
         assignments={
             name: _assignment(name, Endpoint(SocketAddress.parse(f"10.0.{number}.1", 80)))
@@ -179,13 +180,13 @@ def listener_snapshots(draw: st.DrawFn) -> Snapshot:
 @st.composite
 def cluster_snapshots(draw: st.DrawFn) -> Snapshot:
     """One listener on the first of DESTINATIONS; any clusters behind it."""
-    weighted = draw(st.lists(st.builds(WeightedCluster, st.sampled_from(CLUSTERS), _SMALL), min_size=1, max_size=3))
-    chain = FilterChain(network=TcpProxy(clusters=tuple(weighted)))
-    clusters = {name: draw(_clusters(name)) for name in CLUSTERS if draw(st.integers(0, 9))}
+    weighted = tuple(WeightedCluster(*pair) for pair in draw(_WEIGHTED))
+    chain = FilterChain(network=TcpProxy(clusters=weighted))
+    clusters = {name: draw(_CLUSTERS[name]) for name in CLUSTERS if draw(st.integers(0, 9))}
     return Snapshot(
         listeners={"l": Listener(name="l", addresses=(DESTINATIONS[0],), filter_chains=(chain,))},
         clusters=clusters,
-        assignments={name: draw(assignments(name)) for name in clusters},
+        assignments={name: draw(_ASSIGNMENTS[name]) for name in clusters},
     )
 
 

@@ -73,7 +73,7 @@ def _build(hint: Any, value: Any) -> Any:
         return parse_address(value)
     if hint is Endpoint and isinstance(value, str):
         return Endpoint(parse_address(value))
-    if is_dataclass(hint):
+    if is_dataclass(hint) or hint is Endpoint:
         return _build_fields(hint, value)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint[value]

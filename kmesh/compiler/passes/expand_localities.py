@@ -79,11 +79,16 @@ def _weigh_localities(hosts: Hosts, available: list[tuple[Endpoint, ...]]) -> li
             (locality.weight or 0)
             * min(
                 Fraction(1),
-                Fraction(hosts.overprovisioning_factor * len(endpoints), 100 * len(locality.endpoints)),
+                Fraction(hosts.overprovisioning_factor * len(endpoints), 100 * _count_undrained(locality)),
             )
             for locality, endpoints in zip(hosts.localities, available, strict=True)
         ]
     )
+
+
+def _count_undrained(locality: LocalityEndpoints) -> int:
+    """At least 1: a locality with none has no available endpoint to divide either."""
+    return sum(endpoint.health is not Health.DRAINING for endpoint in locality.endpoints) or 1
 
 
 def _to_integers(weights: Iterable[Fraction]) -> list[int]:

@@ -12,6 +12,7 @@ divisions truncate, and so do these.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from kmesh.compiler.ir import Availability, Choice, ClusterUnit, Hosts, Members, Program, Share, weigh
@@ -28,6 +29,8 @@ class _Priority:
 
     localities: tuple[LocalityEndpoints, ...]
     total: int
+    counted: int
+    """What shares are of: all but the draining ones."""
     healthy: int
     degraded: int
     healthy_percent: int
@@ -73,23 +76,27 @@ def _count_priorities(assignment: ClusterLoadAssignment) -> list[_Priority]:
 
 
 def _count(groups: tuple[LocalityEndpoints, ...], assignment: ClusterLoadAssignment) -> _Priority:
-    count = dict.fromkeys(Health, 0)
-    weight = dict.fromkeys(Health, 0)
-    for group in groups:
-        for endpoint in group.endpoints:
-            count[endpoint.health] += 1
-            weight[endpoint.health] += endpoint.weight
-    measure = weight if assignment.weighted_priority_health else count
-    whole = sum(measure.values()) or 1
+    count = Counter(endpoint.health for group in groups for endpoint in group.endpoints)
+    measure = _weigh(groups) if assignment.weighted_priority_health else count
+    whole = sum(measure.values()) - measure[Health.DRAINING] or 1
     factor = assignment.overprovisioning_factor
     return _Priority(
         localities=groups,
         total=sum(count.values()),
+        counted=sum(count.values()) - count[Health.DRAINING],
         healthy=count[Health.HEALTHY],
         degraded=count[Health.DEGRADED],
         healthy_percent=min(100, factor * measure[Health.HEALTHY] // whole),
         degraded_percent=min(100, factor * measure[Health.DEGRADED] // whole),
     )
+
+
+def _weigh(groups: tuple[LocalityEndpoints, ...]) -> Counter[Health]:
+    weight: Counter[Health] = Counter()
+    for group in groups:
+        for endpoint in group.endpoints:
+            weight[endpoint.health] += endpoint.weight
+    return weight
 
 
 def _share_load(priorities: list[_Priority], threshold: int) -> list[tuple[int, Availability, int]]:
@@ -101,7 +108,7 @@ def _share_load(priorities: list[_Priority], threshold: int) -> list[tuple[int, 
     if all(in_panic):
         return _share_load_in_total_panic(priorities)
     if normalized == 0:
-        return [(0, Availability.HEALTHY, 100)]
+        return [(0, Availability.ALL if in_panic[0] else Availability.HEALTHY, 100)]
 
     healthy = [p.healthy_percent for p in priorities]
     degraded = [p.degraded_percent for p in priorities]
@@ -139,7 +146,7 @@ def _distribute(percents: list[int], load: int, normalized: int) -> tuple[list[i
 
 def _is_in_panic(priority: _Priority, threshold: int) -> bool:
     usable = priority.healthy + priority.degraded
-    return 100.0 * usable < threshold * priority.total if priority.total else threshold > 0
+    return 100.0 * usable < threshold * priority.counted if priority.counted else threshold > 0
 
 
 def _first_positive(numbers: list[int]) -> int:

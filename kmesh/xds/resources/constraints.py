@@ -61,14 +61,13 @@ def check_constraints(message: Message, path: str = "", *, without: frozenset[st
     for field in rules.fields:
         if field.name in without:
             continue
-        _check_field(message, field, under(path, field.name))
+        if not field.has_presence or message.HasField(field.name):
+            _check_field(message, field, under(path, field.name))
+        elif field.is_required:
+            raise FieldInvalid(under(path, field.name), "is required")
 
 
 def _check_field(message: Message, field: _FieldRules, path: str) -> None:
-    if field.has_presence and not message.HasField(field.name):
-        if field.is_required:
-            raise FieldInvalid(path, "is required")
-        return
     value = getattr(message, field.name)
     _apply(field.whole, value, path)
     if not field.is_repeated:

@@ -34,7 +34,7 @@ _HEALTH = {
     0: Health.HEALTHY,  # UNKNOWN: not health-checked
     1: Health.HEALTHY,
     2: Health.UNHEALTHY,
-    3: Health.UNHEALTHY,  # DRAINING
+    3: Health.DRAINING,
     4: Health.UNHEALTHY,  # TIMEOUT
     5: Health.DEGRADED,
 }

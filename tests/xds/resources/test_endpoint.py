@@ -66,7 +66,7 @@ def test_decodes_everything_that_is_honoured() -> None:
                 weight=7,
             ),
             LocalityEndpoints(
-                locality=Locality(), endpoints=(Endpoint(at("10.0.0.2", 82), 1, Health.UNHEALTHY),), priority=2
+                locality=Locality(), endpoints=(Endpoint(at("10.0.0.2", 82), 1, Health.DRAINING),), priority=2
             ),
         ),
         overprovisioning_factor=200,
@@ -82,7 +82,7 @@ def test_decodes_everything_that_is_honoured() -> None:
         ("UNKNOWN", Health.HEALTHY),
         ("HEALTHY", Health.HEALTHY),
         ("UNHEALTHY", Health.UNHEALTHY),
-        ("DRAINING", Health.UNHEALTHY),
+        ("DRAINING", Health.DRAINING),
         ("TIMEOUT", Health.UNHEALTHY),
         ("DEGRADED", Health.DEGRADED),
     ],

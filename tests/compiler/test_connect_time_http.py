@@ -1,0 +1,96 @@
+"""Which HTTP listeners are decided at connect, and what is said of the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmesh.compiler import Compiler
+from kmesh.model.address import SocketAddress
+from kmesh.records.constants import Reason
+from tests.support.distribution import measure
+from tests.support.snapshot_text import parse_address, read_snapshot
+
+SERVICE = parse_address("10.96.0.1:80")
+A = parse_address("10.0.0.1:80")
+SNAPSHOT = """
+listeners:
+  l: {{addresses: ["10.96.0.1:80"], filter_chains: [{{network: !HttpConnectionManager {{rds_name: r}}}}]}}
+route_configs: {{{routes}}}
+clusters: {{a: {{discovery: STATIC}}, b: {{discovery: STATIC}}, h2: {{discovery: STATIC, upstream_http: HTTP2}}}}
+assignments:
+  a: {{localities: [{{locality: {{}}, endpoints: ["10.0.0.1:80"]}}]}}
+  b: {{localities: [{{locality: {{}}, endpoints: ["10.0.0.2:80"]}}]}}
+  h2: {{localities: [{{locality: {{}}, endpoints: ["10.0.0.3:80"]}}]}}
+"""
+
+
+def route(cluster: str, *, matches_all: bool = True) -> str:
+    return f"{{matches_all: {str(matches_all).lower()}, action: !ClusterAction {{cluster: {cluster}}}}}"
+
+
+def host(domain: str, *routes: str) -> str:
+    return f'{{name: x, domains: ["{domain}"], routes: [{", ".join(routes)}]}}'
+
+
+def routes(*hosts: str) -> str:
+    return f"r: {{virtual_hosts: [{', '.join(hosts)}]}}"
+
+
+REDIRECT = "{matches_all: false, action: !OtherAction {kind: redirect}}"
+
+
+@pytest.mark.parametrize(
+    ("config", "want", "feature"),
+    [
+        pytest.param(routes(host("*", route("a"))), A, "", id="one_route"),
+        pytest.param(routes(host("*", route("a", matches_all=False), route("a"))), A, "", id="all_to_one_cluster"),
+        pytest.param(routes(host("x", route("a")), host("*", route("a"))), A, "", id="all_hosts_to_one_cluster"),
+        pytest.param(routes(host("*", route("a"), route("b"))), A, "", id="routes_behind_the_last"),
+        pytest.param(routes(host("*", route("gone"))), Reason.NO_CLUSTER, "no such cluster", id="missing_cluster"),
+        pytest.param("", Reason.NO_ROUTE, "", id="missing_route_config"),
+        pytest.param(routes(), Reason.NO_ROUTE, "", id="no_virtual_host"),
+        pytest.param(
+            routes(host("*", route("a", matches_all=False), route("b"))),
+            Reason.UNSUPPORTED,
+            "routes to several clusters",
+            id="two_clusters",
+        ),
+        pytest.param(
+            routes(host("x", route("b")), host("*", route("a"))),
+            Reason.UNSUPPORTED,
+            "routes to several clusters",
+            id="two_clusters_by_host",
+        ),
+        pytest.param(
+            routes(host("*", REDIRECT, route("a"))), Reason.UNSUPPORTED, "route action redirect", id="other_action"
+        ),
+        pytest.param(
+            routes(host("*", route("a", matches_all=False))),
+            Reason.UNSUPPORTED,
+            "a virtual host without a route for every request",
+            id="some_requests_without_route",
+        ),
+        pytest.param(
+            routes(host("*")),
+            Reason.UNSUPPORTED,
+            "a virtual host without a route for every request",
+            id="host_without_routes",
+        ),
+        pytest.param(
+            routes(host("x", route("a"))),
+            Reason.UNSUPPORTED,
+            "virtual hosts without one for every domain",
+            id="some_hosts_unknown",
+        ),
+        pytest.param(
+            routes(host("*", route("h2"))),
+            Reason.UNSUPPORTED,
+            "HTTP/2 to cluster 'h2' whatever the client speaks",
+            id="http2_upstream",
+        ),
+    ],
+)
+def test_http(config: str, want: SocketAddress | Reason, feature: str) -> None:
+    got = Compiler().compile(read_snapshot(SNAPSHOT.format(routes=config)))
+    assert measure(got.image, SERVICE) == {want: 1}
+    assert [report.feature for report in got.reports] == ([feature] if feature else [])
