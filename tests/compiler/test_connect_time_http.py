@@ -25,7 +25,8 @@ assignments:
 
 
 def route(cluster: str, *, matches_all: bool = True) -> str:
-    return f"{{matches_all: {str(matches_all).lower()}, action: !ClusterAction {{cluster: {cluster}}}}}"
+    path = "/" if matches_all else "/x"
+    return f"{{match: {{path: {{text: {path}}}}}, action: !ClusterAction {{cluster: {cluster}}}}}"
 
 
 def host(domain: str, *routes: str) -> str:
@@ -36,7 +37,7 @@ def routes(*hosts: str) -> str:
     return f"r: {{virtual_hosts: [{', '.join(hosts)}]}}"
 
 
-REDIRECT = "{matches_all: false, action: !OtherAction {kind: redirect}}"
+REDIRECT = "{match: {path: {text: /x}}, action: !Redirect {path: /y}}"
 
 
 @pytest.mark.parametrize(
