@@ -1,6 +1,6 @@
 """The real Envoy is the oracle: the same route configurations and requests, the same cluster or the same reply.
 
-KMESH_SEED repeats a run, KMESH_ROUTE_CASES makes it longer. A case that fails is made small and written to
+ROUTE_SEED repeats a run, ROUTE_CASES makes it longer. A case that fails is made small and written to
 tests/golden/routes, to be fixed and kept.
 """
 
@@ -20,8 +20,8 @@ from tests.support.route_cases import make_case, read_case, shrink_once, write_c
 from tests.support.route_oracle import Answer, Case, answer_here, ask_envoy
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "routes"
-SEED = int(os.environ.get("KMESH_SEED") or SystemRandom().randrange(2**32))
-CASES = int(os.environ.get("KMESH_ROUTE_CASES") or 200)
+SEED = int(os.environ.get("ROUTE_SEED") or SystemRandom().randrange(2**32))
+CASES = int(os.environ.get("ROUTE_CASES") or 200)
 _SHRUNK_AT_ONCE = 200
 
 
@@ -43,7 +43,7 @@ def shrink(case: Case) -> Case:
 
 
 def test_generated_cases() -> None:
-    print(f"KMESH_SEED={SEED}")
+    print(f"ROUTE_SEED={SEED}")
     different = find_differences([make_case(Random(f"{SEED}/{number}")) for number in range(CASES)])
     if not different:
         return
@@ -52,7 +52,7 @@ def test_generated_cases() -> None:
     write_case(path, small)
     ((_, here, envoy),) = find_differences([small])
     pytest.fail(
-        f"KMESH_SEED={SEED}: {len(different)} answers differ; the first, made small, is in {path}\n"
+        f"ROUTE_SEED={SEED}: {len(different)} answers differ; the first, made small, is in {path}\n"
         f"here {here}\nEnvoy {envoy}"
     )
 
