@@ -46,7 +46,7 @@ class SourceType(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxy:
-    """envoy.filters.network.tcp_proxy. A plain `cluster` is one entry of weight 1; weights of 0 are dropped."""
+    """envoy.filters.network.tcp_proxy. A plain `cluster` is one entry of weight 1."""
 
     clusters: tuple[WeightedCluster, ...]
     has_source_ip_hash: bool = False
