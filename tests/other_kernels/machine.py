@@ -22,6 +22,8 @@ __all__ = ["run_machine"]
 _FOLDERS = ("bin", "changes", "lower", "modules", "proc", "root")
 _BUSYBOX = Path("/bin/busybox")
 _STOP_S = 10
+_TIMED_OUT = 124
+"""Exit status of timeout(1)."""
 
 
 def run_machine(kernel: DebianKernel, results: Path, timeout_s: float) -> bool:
@@ -29,26 +31,20 @@ def run_machine(kernel: DebianKernel, results: Path, timeout_s: float) -> bool:
     with tempfile.TemporaryDirectory(prefix="kmesh-machine-") as folder:
         initramfs = Path(folder) / "initramfs"
         initramfs.write_bytes(gzip.compress(_pack(_lay_out(kernel, Path(folder) / "root")), 1))
-        with _started(_command(kernel, initramfs, results)) as qemu:
-            try:
-                qemu.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                return False
-    return True
+        with _started(_command(kernel, initramfs, results), timeout_s) as qemu:
+            return qemu.wait() != _TIMED_OUT
 
 
 @contextmanager
-def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[bytes]]:
-    """However the block is left, the machine is off afterwards."""
-    qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+def _started(command: Sequence[str | Path], timeout_s: float) -> Iterator[subprocess.Popen[bytes]]:
+    """However the block is left, the machine is off afterwards; timeout(1) sees to that even without this process."""
+    guard = ["timeout", f"--kill-after={_STOP_S}", str(timeout_s)]
+    qemu = subprocess.Popen([*guard, *command], stdin=subprocess.DEVNULL)
     try:
         yield qemu
     finally:
         qemu.terminate()
-        try:
-            qemu.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            qemu.kill()
+        qemu.wait()
 
 
 def _lay_out(kernel: DebianKernel, root: Path) -> Path:

@@ -24,8 +24,8 @@ from tests.support.sandbox import REPO
 _ALL = ("6.1", "6.12")
 """Of Debian 12: its own, and the one for newer hardware."""
 _RECORD = REPO / "docs" / "verified-instructions.md"
-_TIMEOUT_S = 900.0
-"""Of one kernel; three times what an idle machine with 2 cores takes."""
+_TIMEOUT_S = 1800.0
+"""Of one kernel: against a machine that hangs, not a measure of what it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
