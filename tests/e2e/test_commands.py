@@ -24,7 +24,15 @@ from tests.support.services import tcp_service
 
 VIP = ("127.96.0.1", 80)
 BRIDGE = (sys.executable, "-m", "kmesh.bridge")
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+AS_NOBODY = """
+import importlib, os, sys
+module = importlib.import_module(sys.argv[1])  # while the interpreter's files may be read
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+del sys.argv[1]
+sys.exit(module.main())
+"""
 
 Servers = dict[str, Address]
 
@@ -43,6 +51,11 @@ def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str
         list(map(str, command)), env=env, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,
         check=False,
     )  # fmt: skip
+
+
+def run_as_nobody(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """What `python -m` does with a module that has a main(), without root."""
+    return run(sys.executable, "-c", AS_NOBODY, module, *arguments)
 
 
 # python -m kmesh.bridge
@@ -94,7 +107,7 @@ def test_an_empty_config_dir(tmp_path: Path, bridge: Bridge) -> None:
 @pytest.mark.parametrize("argument", ["--uninstall", "--xds-server=127.0.0.1:1"])
 def test_without_root(argument: str) -> None:
     """With nothing but the defaults, which name places that only root may write to."""
-    got = run(*AS_NOBODY, *BRIDGE, argument)
+    got = run_as_nobody("kmesh.bridge.__main__", argument)
     assert (got.returncode, got.stdout) == (1, "")
     assert got.stderr == "kmesh.bridge: kmesh changes what the kernel runs and must run as root: start it with sudo\n"
 
@@ -207,7 +220,7 @@ def test_version(bridge: Bridge) -> None:
 def test_socket_is_for_its_owner_only(bridge: Bridge) -> None:
     assert bridge.socket.stat().st_mode & 0o777 == 0o600
     assert bridge.state_dir.stat().st_mode & 0o777 == 0o700
-    got = run(*AS_NOBODY, *KMESHCTL, "status", "--socket", bridge.socket)
+    got = run_as_nobody("kmesh.cli.main", "status", "--socket", bridge.socket)
     assert got.returncode == 2
     assert "Traceback" not in got.stderr
 
