@@ -79,7 +79,8 @@ def _read_outcome(series: str, results: Path) -> Outcome:
 def _show(outcomes: list[Outcome]) -> None:
     print(f"\n{'KERNEL':<24} {'TESTS PASSED':<14} {'DEMO':<6} VERIFIED INSTRUCTIONS")
     for outcome in outcomes:
-        tests, demo = f"{outcome.passed} of {outcome.tests}", "ok" if outcome.is_demo_right else "WRONG"
+        tests = f"{outcome.passed} of {outcome.tests}"
+        demo = "ok" if outcome.is_demo_right else "WRONG" if outcome.tests else "-"
         first, *rest = [f"{count:>7} {program}" for program, count in sorted(outcome.counts.items())] or [""]
         print(f"{outcome.release:<24} {tests:<14} {demo:<6} {first}")
         for line in rest:
