@@ -147,7 +147,9 @@ def test_level_governs_own_events_and_others_warn_only() -> None:
     logging.getLogger("grpclib").warning("took %s", "long")
     configure_logging("text", "error", out)
     logger.warning("hidden")
-    assert [line.split()[1:3] for line in out.getvalue().splitlines()] == [["debug", "shown"], ["warning", "took"]]
+    # A loop that an earlier test left may warn of its own slowness meanwhile.
+    got = [line.split()[1:3] for line in out.getvalue().splitlines() if "logger=asyncio" not in line]
+    assert got == [["debug", "shown"], ["warning", "took"]]
 
 
 def test_messages_of_others() -> None:

@@ -186,7 +186,10 @@ def test_a_failed_write_is_reported_and_kept_for_later(
         writer = StateWriter(state_dir / "not yet", source.take, interval_s=0.01)
         task = asyncio.create_task(writer.run())
         writer.mark_changed()
-        await asyncio.sleep(0.1)
+        for _ in range(1000):
+            if caplog.records:
+                break
+            await asyncio.sleep(0.01)
         assert [r.message for r in caplog.records] == ["state_not_saved"]
         (state_dir / "not yet").mkdir()
         await stop(task)
