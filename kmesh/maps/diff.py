@@ -29,11 +29,6 @@ class Delta:
     """Keys nobody needs any more."""
 
     @property
-    def is_empty(self) -> bool:
-        groups = (self.added, self.replaced, self.deleted)
-        return not any(rows for group in groups for rows in group.values())
-
-    @property
     def has_deletions(self) -> bool:
         return any(self.deleted.values())
 
