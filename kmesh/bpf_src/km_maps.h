@@ -17,12 +17,26 @@ BPF_F_TABLE("hash", __u64, struct km_cell, km_t_cluster, 1, 0);
 BPF_F_TABLE("hash", __u64, struct km_node, km_t_node, 1, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", __u64, struct km_backend, km_t_backend, 1, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", __u64, __u64, km_t_cursor, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct km_page_key, struct km_page, km_t_page, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_route, km_t_route, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_decision, km_t_decision, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_domain, km_t_domain, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_index, km_t_index, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_routes, km_t_routes, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", __u64, struct km_cell, km_t_routing, 1, 0);
 
 BPF_TABLE_PINNED("array_of_maps$km_t_frontend", int, int, km_frontend, 1, KM_PIN("km_frontend"));
 BPF_TABLE_PINNED("array_of_maps$km_t_cluster", int, int, km_cluster, 1, KM_PIN("km_cluster"));
 BPF_TABLE_PINNED("array_of_maps$km_t_node", int, int, km_node, 1, KM_PIN("km_node"));
 BPF_TABLE_PINNED("array_of_maps$km_t_backend", int, int, km_backend, 1, KM_PIN("km_backend"));
 BPF_TABLE_PINNED("array_of_maps$km_t_cursor", int, int, km_cursor, 1, KM_PIN("km_cursor"));
+BPF_TABLE_PINNED("array_of_maps$km_t_page", int, int, km_page, 1, KM_PIN("km_page"));
+BPF_TABLE_PINNED("array_of_maps$km_t_route", int, int, km_route, 1, KM_PIN("km_route"));
+BPF_TABLE_PINNED("array_of_maps$km_t_decision", int, int, km_decision, 1, KM_PIN("km_decision"));
+BPF_TABLE_PINNED("array_of_maps$km_t_domain", int, int, km_domain, 1, KM_PIN("km_domain"));
+BPF_TABLE_PINNED("array_of_maps$km_t_index", int, int, km_index, 1, KM_PIN("km_index"));
+BPF_TABLE_PINNED("array_of_maps$km_t_routes", int, int, km_routes, 1, KM_PIN("km_routes"));
+BPF_TABLE_PINNED("array_of_maps$km_t_routing", int, int, km_routing, 1, KM_PIN("km_routing"));
 
 BPF_TABLE_PINNED("sk_storage", int, struct km_sock, km_sock, 0, KM_PIN("km_sock"),
 		 BPF_F_NO_PREALLOC);

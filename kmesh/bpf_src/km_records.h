@@ -6,9 +6,22 @@
 #define KM_MAX_SEAL_TRIES	4
 #define KM_MAX_UDP_FLOWS	65536
 #define KM_MAX_CURSOR_TICKETS	4096
+#define KM_MAX_HEAD_BYTES	8192
+#define KM_MAX_REQUEST_FIELDS	24
+#define KM_MAX_PAGE_SLOTS	464
+#define KM_MAX_DECISION_TESTS	12
+#define KM_MAX_DECISION_BITS	64
+#define KM_MAX_DECISION_DEPTH	16
+#define KM_MAX_INDEX_FANOUT	240
+#define KM_MAX_INDEX_DEPTH	4
+#define KM_MAX_HOST_BYTES	168
 
 #define KM_SEAL_SEED	0x6b6d657368736561ULL
 #define KM_SEAL_MULTIPLIER	0x9e3779b97f4a7c15ULL
+#define KM_HASH_SEED	0xcbf29ce484222325ULL
+#define KM_HASH_MULTIPLIER	0x100000001b3ULL
+#define KM_EVENT_SHIFT	24
+#define KM_DEAD_STATE	0xffffff
 
 #define KM_A_NONE	0
 #define KM_A_CLUSTER	1
@@ -16,6 +29,8 @@
 #define KM_A_BACKEND	3
 #define KM_A_PASS	4
 #define KM_A_REFUSE	5
+#define KM_A_HANDOVER	6
+#define KM_A_ROUTES	7
 
 #define KM_K_ALIAS	1
 #define KM_K_CURSOR	2
@@ -42,6 +57,71 @@
 
 #define KM_F_V4	1
 #define KM_F_V6	2
+
+#define KM_T_OUTPUT	1
+#define KM_T_ROW	2147483648U
+
+#define KM_E_NONE	0
+#define KM_E_METHOD	1
+#define KM_E_TARGET	2
+#define KM_E_PATH	3
+#define KM_E_NAME	4
+#define KM_E_VALUE	5
+#define KM_E_SKIP	6
+#define KM_E_VALUE_END	7
+#define KM_E_EMPTY	8
+#define KM_E_BARE	9
+#define KM_E_HEAD_END	10
+#define KM_E_MARK	16
+#define KM_E_TARGET_END	32
+#define KM_E_FINAL	64
+#define KM_E_HANDOVER	128
+
+#define KM_M_DOUBLE_SLASH	1
+#define KM_M_DOT	2
+#define KM_M_PERCENT	4
+#define KM_M_BACKSLASH	8
+#define KM_M_PARAMETER	16
+#define KM_M_ESCAPABLE	32
+
+#define KM_FIELD_METHOD	4
+#define KM_FIELD_PATH	8
+#define KM_FIELD_TARGET	12
+#define KM_FIELD_AUTHORITY	16
+
+#define KM_FIELD_IS_JOINED	1
+#define KM_FIELD_IS_PARAMETER	2
+
+#define KM_L_ROUTE	1
+#define KM_L_DECISION	2
+
+#define KM_D_SPLIT	1
+#define KM_D_TEST	2
+
+#define KM_RF_IGNORE_PORT	1
+#define KM_RF_STRIP_PORT	2
+#define KM_RF_STRIP_MATCHING_PORT	4
+#define KM_RF_STRIP_DOT	8
+
+#define KM_H_NONE	0
+#define KM_H_MALFORMED	1
+#define KM_H_INCOMPLETE	2
+#define KM_H_HEAD_SIZE	3
+#define KM_H_METHOD	4
+#define KM_H_TARGET	5
+#define KM_H_VERSION	6
+#define KM_H_HOST	7
+#define KM_H_NORMALIZE	8
+#define KM_H_FIELDS	9
+#define KM_H_REPEATED	10
+#define KM_H_NO_VIRTUAL_HOST	11
+#define KM_H_NO_ROUTE	12
+#define KM_H_ACTION	13
+#define KM_H_WAYPOINT	14
+#define KM_H_REFUSED	15
+#define KM_H_BOUND	16
+#define KM_H_BROKEN	17
+#define KM_H_COUNT	18
 
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
@@ -162,3 +242,125 @@ _Static_assert(__builtin_offsetof(struct km_udp_flow, port_be) == 16, "km_udp_fl
 _Static_assert(__builtin_offsetof(struct km_udp_flow, pad) == 18, "km_udp_flow.pad");
 _Static_assert(__builtin_offsetof(struct km_udp_flow, backend) == 24, "km_udp_flow.backend");
 _Static_assert(__builtin_offsetof(struct km_udp_flow, target) == 32, "km_udp_flow.target");
+
+/* One page of an automaton. */
+struct km_page_key {
+	__u64 automaton;	/* by content of all its pages */
+	__u32 page;	/* state / KM_MAX_PAGE_SLOTS */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct km_page_key) == 16, "km_page_key");
+_Static_assert(__builtin_offsetof(struct km_page_key, automaton) == 0, "km_page_key.automaton");
+_Static_assert(__builtin_offsetof(struct km_page_key, page) == 8, "km_page_key.page");
+_Static_assert(__builtin_offsetof(struct km_page_key, pad) == 12, "km_page_key.pad");
+
+/* A state's header, a half of its output, or one of its transitions. */
+struct km_slot {
+	__u32 check;	/* KM_T_* */
+	__u32 word;	/* header and transition: next state and event; output: 32 bits of it */
+};
+_Static_assert(sizeof(struct km_slot) == 8, "km_slot");
+_Static_assert(__builtin_offsetof(struct km_slot, check) == 0, "km_slot.check");
+_Static_assert(__builtin_offsetof(struct km_slot, word) == 4, "km_slot.word");
+
+/* Immutable: states of one automaton. State s has its header at slot s % KM_MAX_PAGE_SLOTS, its output in the two slots behind when it has one, and its transition by a byte of class c in slot header + 3 + c, when the check there says so; else the header's. */
+struct km_page {
+	__u8 classes[256];	/* the class of each byte */
+	struct km_slot slots[464];
+};
+_Static_assert(sizeof(struct km_page) == 3968, "km_page");
+_Static_assert(__builtin_offsetof(struct km_page, classes) == 0, "km_page.classes");
+_Static_assert(__builtin_offsetof(struct km_page, slots) == 256, "km_page.slots");
+
+/* Immutable, keyed by link: what becomes of a request. */
+struct km_route {
+	__u32 action;	/* KM_A_CLUSTER, KM_A_NODE or KM_A_HANDOVER */
+	__u32 route;	/* its place in the virtual host, from 0 */
+	__u64 target;
+	__u32 per_million;	/* of requests it takes by chance, 1 to 1000000 */
+	__u32 pad;
+	__u64 otherwise;	/* link for the others */
+};
+_Static_assert(sizeof(struct km_route) == 32, "km_route");
+_Static_assert(__builtin_offsetof(struct km_route, action) == 0, "km_route.action");
+_Static_assert(__builtin_offsetof(struct km_route, route) == 4, "km_route.route");
+_Static_assert(__builtin_offsetof(struct km_route, target) == 8, "km_route.target");
+_Static_assert(__builtin_offsetof(struct km_route, per_million) == 16, "km_route.per_million");
+_Static_assert(__builtin_offsetof(struct km_route, pad) == 20, "km_route.pad");
+_Static_assert(__builtin_offsetof(struct km_route, otherwise) == 24, "km_route.otherwise");
+
+/* One automaton over one field. With a value the outcome is its output (ORed over several values) ^ inverted. */
+struct km_test {
+	__u64 field;	/* KM_FIELD_*, or a digest with KM_FIELD_IS_* */
+	__u64 automaton;	/* 0: its output is 0 */
+	__u64 inverted;
+	__u64 absent;	/* the outcome without a value */
+};
+_Static_assert(sizeof(struct km_test) == 32, "km_test");
+_Static_assert(__builtin_offsetof(struct km_test, field) == 0, "km_test.field");
+_Static_assert(__builtin_offsetof(struct km_test, automaton) == 8, "km_test.automaton");
+_Static_assert(__builtin_offsetof(struct km_test, inverted) == 16, "km_test.inverted");
+_Static_assert(__builtin_offsetof(struct km_test, absent) == 24, "km_test.absent");
+
+/* Immutable, keyed by link: routes told apart by fields. */
+struct km_decision {
+	__u32 kind;	/* KM_D_* */
+	__u32 test_count;
+	__u64 next;	/* link when nothing is found here */
+	struct km_test tests[12];
+	__u64 links[64];	/* TEST: of each bit */
+};
+_Static_assert(sizeof(struct km_decision) == 912, "km_decision");
+_Static_assert(__builtin_offsetof(struct km_decision, kind) == 0, "km_decision.kind");
+_Static_assert(__builtin_offsetof(struct km_decision, test_count) == 4, "km_decision.test_count");
+_Static_assert(__builtin_offsetof(struct km_decision, next) == 8, "km_decision.next");
+_Static_assert(__builtin_offsetof(struct km_decision, tests) == 16, "km_decision.tests");
+_Static_assert(__builtin_offsetof(struct km_decision, links) == 400, "km_decision.links");
+
+/* Immutable, keyed by content (u64): one domain of a virtual host. */
+struct km_domain {
+	__u64 link;	/* to the virtual host's routes */
+	__u32 length;	/* of text, in bytes */
+	__u32 pad;
+	__u8 text[168];	/* lower case */
+};
+_Static_assert(sizeof(struct km_domain) == 184, "km_domain");
+_Static_assert(__builtin_offsetof(struct km_domain, link) == 0, "km_domain.link");
+_Static_assert(__builtin_offsetof(struct km_domain, length) == 8, "km_domain.length");
+_Static_assert(__builtin_offsetof(struct km_domain, pad) == 12, "km_domain.pad");
+_Static_assert(__builtin_offsetof(struct km_domain, text) == 16, "km_domain.text");
+
+/* Of a leaf: a domain by the hash of its text. Else an index and the least hash below it. */
+struct km_index_entry {
+	__u64 key;
+	__u64 target;	/* id of a domain, or of an index */
+};
+_Static_assert(sizeof(struct km_index_entry) == 16, "km_index_entry");
+_Static_assert(__builtin_offsetof(struct km_index_entry, key) == 0, "km_index_entry.key");
+_Static_assert(__builtin_offsetof(struct km_index_entry, target) == 8, "km_index_entry.target");
+
+/* Immutable, keyed by content (u64): hashes in ascending order, a node of a B-tree. */
+struct km_index {
+	__u32 count;	/* entries in use, 1 to KM_MAX_INDEX_FANOUT */
+	__u32 level;	/* 0 for a leaf */
+	struct km_index_entry entries[240];
+};
+_Static_assert(sizeof(struct km_index) == 3848, "km_index");
+_Static_assert(__builtin_offsetof(struct km_index, count) == 0, "km_index.count");
+_Static_assert(__builtin_offsetof(struct km_index, level) == 4, "km_index.level");
+_Static_assert(__builtin_offsetof(struct km_index, entries) == 8, "km_index.entries");
+
+/* Immutable, keyed by content (u64): a route configuration under the options of a connection manager. */
+struct km_routes {
+	__u64 head;	/* automaton that reads heads */
+	__u64 domains;	/* index of all domains; 0 for none */
+	__u64 wildcards;	/* automaton from Host to the hash of its wildcard domain; 0 for none */
+	__u32 flags;	/* KM_RF_* */
+	__u32 relayed_marks;	/* KM_M_*: paths with one of them are normalised by the relay */
+};
+_Static_assert(sizeof(struct km_routes) == 32, "km_routes");
+_Static_assert(__builtin_offsetof(struct km_routes, head) == 0, "km_routes.head");
+_Static_assert(__builtin_offsetof(struct km_routes, domains) == 8, "km_routes.domains");
+_Static_assert(__builtin_offsetof(struct km_routes, wildcards) == 16, "km_routes.wildcards");
+_Static_assert(__builtin_offsetof(struct km_routes, flags) == 24, "km_routes.flags");
+_Static_assert(__builtin_offsetof(struct km_routes, relayed_marks) == 28, "km_routes.relayed_marks");

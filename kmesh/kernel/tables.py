@@ -21,7 +21,19 @@ from pathlib import Path
 from kmesh.errors import CapacityExceeded, MapError
 from kmesh.kernel import bpf
 from kmesh.maps.image import MapName
-from kmesh.records.layout import BACKEND, CELL, FRONTEND_KEY, NODE
+from kmesh.records.layout import (
+    BACKEND,
+    CELL,
+    DECISION,
+    DOMAIN,
+    FRONTEND_KEY,
+    INDEX,
+    NODE,
+    PAGE,
+    PAGE_KEY,
+    ROUTE,
+    ROUTES,
+)
 
 __all__ = ["MAX_ENTRIES", "KernelTables", "create_tables"]
 
@@ -35,6 +47,13 @@ _SHAPES: dict[MapName, tuple[int, int, int]] = {
     MapName.CURSOR: (8, 8, bpf.BPF_F_NO_PREALLOC),
     MapName.NODE: (8, NODE.size, bpf.BPF_F_NO_PREALLOC),
     MapName.CLUSTER: (8, CELL.size, 0),
+    MapName.PAGE: (PAGE_KEY.size, PAGE.size, bpf.BPF_F_NO_PREALLOC),
+    MapName.ROUTE: (8, ROUTE.size, bpf.BPF_F_NO_PREALLOC),
+    MapName.DECISION: (8, DECISION.size, bpf.BPF_F_NO_PREALLOC),
+    MapName.DOMAIN: (8, DOMAIN.size, bpf.BPF_F_NO_PREALLOC),
+    MapName.INDEX: (8, INDEX.size, bpf.BPF_F_NO_PREALLOC),
+    MapName.ROUTES: (8, ROUTES.size, bpf.BPF_F_NO_PREALLOC),
+    MapName.ROUTING: (8, CELL.size, 0),
     MapName.FRONTEND: (FRONTEND_KEY.size, CELL.size, 0),
 }
 """Key size, value size, flags: as km_t_* in km_maps.h."""

@@ -64,6 +64,8 @@ def describe_record(map_name: MapName, key: bytes, value: bytes, names: Names) -
             return {"id": _hex(number), **_describe_backend(BACKEND.unpack(value), names)}
         case MapName.CURSOR:
             return {"id": _hex(number), "count": int.from_bytes(value, "little")}
+        case _:
+            return {"id": _hex(number), "bytes": len(value)}
 
 
 def print_record(map_name: MapName, record: Description) -> Iterator[str]:
@@ -79,6 +81,8 @@ def print_record(map_name: MapName, record: Description) -> Iterator[str]:
             yield f"{record['id']} {' '.join(record['addresses']) or 'no address'} of {record['cluster']}"
         case MapName.CURSOR:
             yield f"{record['id']} at {record['count']}"
+        case _:
+            yield f"{record['id']} of {record['bytes']} bytes"
 
 
 def _describe_frontend(key: bytes, cell: Unpacked, names: Names) -> Description:

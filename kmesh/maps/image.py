@@ -18,13 +18,20 @@ class MapName(Enum):
     """The kernel maps that configuration fills. Values are their names in the kernel and in reports.
 
     Listed referents first: a record refers only to records of its own map or of maps above it, but for the
-    frontends and nodes that name a cluster by id.
+    frontends, nodes and routes that name a cluster by id.
     """
 
     BACKEND = "km_backend"
     CURSOR = "km_cursor"
     NODE = "km_node"
     CLUSTER = "km_cluster"
+    PAGE = "km_page"
+    ROUTE = "km_route"
+    DECISION = "km_decision"
+    DOMAIN = "km_domain"
+    INDEX = "km_index"
+    ROUTES = "km_routes"
+    ROUTING = "km_routing"
     FRONTEND = "km_frontend"
 
     __hash__ = object.__hash__  # members are singletons, and Enum's own hash costs more than the dict it is for
@@ -32,7 +39,7 @@ class MapName(Enum):
     @property
     def is_cell(self) -> bool:
         """Replaced in place under a stable key; the other maps hold records that never change."""
-        return self in (MapName.CLUSTER, MapName.FRONTEND)
+        return self in (MapName.CLUSTER, MapName.ROUTING, MapName.FRONTEND)
 
 
 Record = tuple[MapName, bytes, bytes]

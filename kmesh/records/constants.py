@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["LIMITS", "Action", "Family", "NodeKind", "Reason", "SockFlag"]
+__all__ = ["DEAD_STATE", "EVENT_SHIFT", "LIMITS", "Action", "DecisionKind", "Family", "Field", "FieldFlag"]
+__all__ += ["Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind", "Reason", "RoutesFlag", "SlotFlag", "SockFlag"]
 
 LIMITS = {
     "NODE_FANOUT": 64,
@@ -18,6 +19,20 @@ LIMITS = {
     "SEAL_TRIES": 4,
     "UDP_FLOWS": 65536,
     "CURSOR_TICKETS": 4096,
+    # Bytes of a request's head that the kernel reads; a longer one is the relay's.
+    "HEAD_BYTES": 8192,
+    # Fields of one head that some route of its listener looks at, counted with repetitions.
+    "REQUEST_FIELDS": 24,
+    # A page of an automaton with its element's overhead fits 4 KB, the allocator's size for it.
+    "PAGE_SLOTS": 464,
+    "DECISION_TESTS": 12,
+    "DECISION_BITS": 64,
+    # Decisions and chances on one path from a virtual host to its route.
+    "DECISION_DEPTH": 16,
+    "INDEX_FANOUT": 240,
+    "INDEX_DEPTH": 4,
+    # The longest Host that Kubernetes can make (63.63.svc.cluster.local:65535) is 151 bytes.
+    "HOST_BYTES": 168,
 }
 """Rendered as KM_MAX_<NAME>."""
 
@@ -37,6 +52,10 @@ class Action(IntEnum):
     """Connect to the address the application asked for (ORIGINAL_DST)."""
     REFUSE = 5
     """Refuse with ECONNREFUSED; `target` is the Reason."""
+    HANDOVER = 6
+    """Of a route: the relay carries the request; `target` is the Handover."""
+    ROUTES = 7
+    """Of a routing cell: `target` is the id of a routes record."""
 
 
 class NodeKind(IntEnum):
@@ -97,3 +116,161 @@ class Family(IntFlag):
 
     V4 = 1
     V6 = 2
+
+
+# Requests, one by one: docs/decisions/0008-request-matching.md.
+
+EVENT_SHIFT = 24
+"""The word of a transition is the next state in the low 24 bits, and what happens on the way above."""
+DEAD_STATE = (1 << EVENT_SHIFT) - 1
+"""Nothing that follows can be accepted."""
+
+
+class SlotFlag(IntFlag):
+    """First word of a slot of a page. Rendered as KM_T_<NAME>."""
+
+    OUTPUT = 1
+    """Of a state's header: two more slots hold its output, low word first."""
+    ROW = 1 << 31
+    """Of a transition; the other bits are the state that it leaves. No header and no output has this bit."""
+
+
+class HeadEvent(IntEnum):
+    """What the head automaton tells of the byte it reads, at `position`. Rendered as KM_E_<NAME>.
+
+    `output` is that of the state which the byte leaves: the id of the field whose name was just read.
+    """
+
+    NONE = 0
+    METHOD = 1
+    """The space after the method: METHOD is everything before."""
+    TARGET = 2
+    """The first byte of the target."""
+    PATH = 3
+    """The question mark: PATH is the target up to here."""
+    NAME = 4
+    """The = or : after the name of a field that routes look at: its id is `output`; its value may start behind."""
+    VALUE = 5
+    """The first byte of the value of such a header. What follows needs no automaton up to the next control byte."""
+    SKIP = 6
+    """What follows needs no automaton up to the next control byte."""
+    VALUE_END = 7
+    """The byte behind a value: of a header without the spaces and tabs before it."""
+    EMPTY = 8
+    """The byte behind a value that is empty."""
+    BARE = 9
+    """The byte behind a query parameter that is a name and no more: its id is `output`, its value empty."""
+    HEAD_END = 10
+    """The last byte of the head."""
+    MARK = 16
+    """16 + n: note Mark 1 << n."""
+    TARGET_END = 32
+    """The space after the target, added to NONE, VALUE_END or BARE of its last parameter. TARGET is what was read
+    since its first byte, and so is PATH where no question mark came."""
+    FINAL = 64
+    """Of other automata: the output of the state stays what it is whatever follows."""
+    HANDOVER = 128
+    """128 + n: Handover n, and nothing more is read."""
+
+
+class Mark(IntFlag):
+    """What a path holds that normalisation might change. Rendered as KM_M_<NAME>."""
+
+    DOUBLE_SLASH = 1
+    DOT = 2
+    """A segment that begins with a dot."""
+    PERCENT = 4
+    BACKSLASH = 8
+    PARAMETER = 16
+    """A semicolon."""
+    ESCAPABLE = 32
+    """A byte that a canonical path has only percent-encoded."""
+
+
+class Field(IntEnum):
+    """Ids of the fields that every request has; other ids are digests of names. Rendered as KM_FIELD_<NAME>."""
+
+    METHOD = 4
+    PATH = 8
+    """Without the query."""
+    TARGET = 12
+    """:path, with the query."""
+    AUTHORITY = 16
+
+
+class FieldFlag(IntFlag):
+    """Low bits of a field's id. Rendered as KM_FIELD_IS_<NAME>."""
+
+    JOINED = 1
+    """Envoy joins the values of a header that comes more than once; here that is the relay's to do."""
+    PARAMETER = 2
+    """A query parameter, of which only the first counts."""
+
+
+class LinkKind(IntEnum):
+    """Low two bits of a link, which is the key of the record it leads to; a link of 0 is no route. Rendered as
+    KM_L_<NAME>."""
+
+    ROUTE = 1
+    DECISION = 2
+
+
+class DecisionKind(IntEnum):
+    """Rendered as KM_D_<NAME>."""
+
+    SPLIT = 1
+    """The output of the only test's automaton is the link to follow; where it is 0, `next` is."""
+    TEST = 2
+    """The outcomes of all tests are ANDed; the first bit set names the link to follow; where there is none, `next`
+    is followed."""
+
+
+class RoutesFlag(IntFlag):
+    """Options of a routes record. Rendered as KM_RF_<NAME>."""
+
+    IGNORE_PORT = 1
+    """Virtual hosts are looked for without the port in Host."""
+    STRIP_PORT = 2
+    """Any port is cut off Host before everything else."""
+    STRIP_MATCHING_PORT = 4
+    """Likewise, the port that was connected to only."""
+    STRIP_DOT = 8
+    """A dot at the end of the host would be cut off: such requests are the relay's."""
+
+
+class Handover(IntEnum):
+    """Why a request is the relay's. Rendered as KM_H_<NAME>."""
+
+    NONE = 0
+    MALFORMED = 1
+    """Not a head as the strict reader here wants it: the relay answers 400, or knows better."""
+    INCOMPLETE = 2
+    """The head does not end within the bytes at hand."""
+    HEAD_SIZE = 3
+    """It does not end within KM_MAX_HEAD_BYTES."""
+    METHOD = 4
+    """None of GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH and TRACE."""
+    TARGET = 5
+    """Not in origin form."""
+    VERSION = 6
+    """Not HTTP/1.1."""
+    HOST = 7
+    """None, several, an empty, odd or too long one."""
+    NORMALIZE = 8
+    """The path, or Host, is one that normalisation might change."""
+    FIELDS = 9
+    """More fields that routes look at than KM_MAX_REQUEST_FIELDS."""
+    REPEATED = 10
+    """A header that comes more than once where only one value can be decided on."""
+    NO_VIRTUAL_HOST = 11
+    NO_ROUTE = 12
+    ACTION = 13
+    """The route asks for what the relay does."""
+    WAYPOINT = 14
+    """The route asks for what a waypoint does."""
+    REFUSED = 15
+    """The route asks for what nothing does."""
+    BOUND = 16
+    """The virtual host's matcher is over a bound."""
+    BROKEN = 17
+    """A record was missing or unsound."""

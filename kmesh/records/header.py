@@ -7,7 +7,26 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from kmesh.records.constants import LIMITS, Action, Family, NodeKind, Reason, SockFlag
+from kmesh.records.constants import (
+    DEAD_STATE,
+    EVENT_SHIFT,
+    LIMITS,
+    Action,
+    DecisionKind,
+    Family,
+    FieldFlag,
+    Handover,
+    HeadEvent,
+    LinkKind,
+    Mark,
+    NodeKind,
+    Reason,
+    RoutesFlag,
+    SlotFlag,
+    SockFlag,
+)
+from kmesh.records.constants import Field as RequestField
+from kmesh.records.hash import HASH_MULTIPLIER, HASH_SEED
 from kmesh.records.layout import ALL, Field, Record
 from kmesh.records.seal import SEAL_MULTIPLIER, SEAL_SEED
 
@@ -19,6 +38,15 @@ _ENUMS: tuple[tuple[str, type[IntEnum] | type[IntFlag]], ...] = (
     ("KM_R", Reason),
     ("KM_S", SockFlag),
     ("KM_F", Family),
+    ("KM_T", SlotFlag),
+    ("KM_E", HeadEvent),
+    ("KM_M", Mark),
+    ("KM_FIELD", RequestField),
+    ("KM_FIELD_IS", FieldFlag),
+    ("KM_L", LinkKind),
+    ("KM_D", DecisionKind),
+    ("KM_RF", RoutesFlag),
+    ("KM_H", Handover),
 )
 
 
@@ -31,11 +59,15 @@ def render_header() -> str:
     ]
     out += [f"#define KM_MAX_{name}\t{value}" for name, value in LIMITS.items()]
     out += ["", f"#define KM_SEAL_SEED\t{SEAL_SEED:#x}ULL", f"#define KM_SEAL_MULTIPLIER\t{SEAL_MULTIPLIER:#x}ULL"]
+    out += [f"#define KM_HASH_SEED\t{HASH_SEED:#x}ULL", f"#define KM_HASH_MULTIPLIER\t{HASH_MULTIPLIER:#x}ULL"]
+    out += [f"#define KM_EVENT_SHIFT\t{EVENT_SHIFT}", f"#define KM_DEAD_STATE\t{DEAD_STATE:#x}"]
     for prefix, members in _ENUMS:
         out += [""]
-        out += [f"#define {prefix}_{m.name}\t{int(m)}" for m in members]
+        out += [f"#define {prefix}_{m.name}\t{int(m)}{'U' if m >> 31 else ''}" for m in members]
         if members is Reason:
             out += [f"#define KM_R_COUNT\t{max(Reason) + 1}"]
+        if members is Handover:
+            out += [f"#define KM_H_COUNT\t{max(Handover) + 1}"]
     for record in ALL:
         out += ["", *_render_record(record)]
     return "\n".join(out) + "\n"

@@ -19,11 +19,22 @@ __all__ = [
     "BACKEND",
     "CELL",
     "CLUSTER",
+    "DECISION",
+    "DOMAIN",
     "ENTRY",
     "FRONTEND",
     "FRONTEND_KEY",
+    "INDEX",
+    "INDEX_ENTRY",
     "NODE",
+    "PAGE",
+    "PAGE_KEY",
+    "ROUTE",
+    "ROUTES",
+    "ROUTING",
+    "SLOT",
     "SOCK",
+    "TEST",
     "UDP_FLOW",
     "UDP_FLOW_KEY",
     "Field",
@@ -214,6 +225,106 @@ UDP_FLOW = Record(
         Field("target", "u64", doc="forward: the frontend's target when chosen; reverse: 0"),
     ),
 )
+PAGE_KEY = Record(
+    "km_page_key",
+    "One page of an automaton.",
+    (
+        Field("automaton", "u64", doc="by content of all its pages"),
+        Field("page", "u32", doc="state / KM_MAX_PAGE_SLOTS"),
+        Field("pad", "u32"),
+    ),
+)
+SLOT = Record(
+    "km_slot",
+    "A state's header, a half of its output, or one of its transitions.",
+    (
+        Field("check", "u32", doc="KM_T_*"),
+        Field("word", "u32", doc="header and transition: next state and event; output: 32 bits of it"),
+    ),
+)
+PAGE = Record(
+    "km_page",
+    "Immutable: states of one automaton. State s has its header at slot s % KM_MAX_PAGE_SLOTS, its output in the two "
+    "slots behind when it has one, and its transition by a byte of class c in slot header + 3 + c, when the check "
+    "there says so; else the header's.",
+    (
+        Field("classes", "u8", 256, doc="the class of each byte"),
+        Field("slots", "km_slot", LIMITS["PAGE_SLOTS"], SLOT),
+    ),
+)
+ROUTE = Record(
+    "km_route",
+    "Immutable, keyed by link: what becomes of a request.",
+    (
+        Field("action", "u32", doc="KM_A_CLUSTER, KM_A_NODE or KM_A_HANDOVER"),
+        Field("route", "u32", doc="its place in the virtual host, from 0"),
+        Field("target", "u64"),
+        Field("per_million", "u32", doc="of requests it takes by chance, 1 to 1000000"),
+        Field("pad", "u32"),
+        Field("otherwise", "u64", doc="link for the others"),
+    ),
+)
+TEST = Record(
+    "km_test",
+    "One automaton over one field. With a value the outcome is its output (ORed over several values) ^ inverted.",
+    (
+        Field("field", "u64", doc="KM_FIELD_*, or a digest with KM_FIELD_IS_*"),
+        Field("automaton", "u64", doc="0: its output is 0"),
+        Field("inverted", "u64"),
+        Field("absent", "u64", doc="the outcome without a value"),
+    ),
+)
+DECISION = Record(
+    "km_decision",
+    "Immutable, keyed by link: routes told apart by fields.",
+    (
+        Field("kind", "u32", doc="KM_D_*"),
+        Field("test_count", "u32"),
+        Field("next", "u64", doc="link when nothing is found here"),
+        Field("tests", "km_test", LIMITS["DECISION_TESTS"], TEST),
+        Field("links", "u64", LIMITS["DECISION_BITS"], doc="TEST: of each bit"),
+    ),
+)
+DOMAIN = Record(
+    "km_domain",
+    "Immutable, keyed by content (u64): one domain of a virtual host.",
+    (
+        Field("link", "u64", doc="to the virtual host's routes"),
+        Field("length", "u32", doc="of text, in bytes"),
+        Field("pad", "u32"),
+        Field("text", "u8", LIMITS["HOST_BYTES"], doc="lower case"),
+    ),
+)
+INDEX_ENTRY = Record(
+    "km_index_entry",
+    "Of a leaf: a domain by the hash of its text. Else an index and the least hash below it.",
+    (Field("key", "u64"), Field("target", "u64", doc="id of a domain, or of an index")),
+)
+INDEX = Record(
+    "km_index",
+    "Immutable, keyed by content (u64): hashes in ascending order, a node of a B-tree.",
+    (
+        Field("count", "u32", doc="entries in use, 1 to KM_MAX_INDEX_FANOUT"),
+        Field("level", "u32", doc="0 for a leaf"),
+        Field("entries", "km_index_entry", LIMITS["INDEX_FANOUT"], INDEX_ENTRY),
+    ),
+)
+ROUTES = Record(
+    "km_routes",
+    "Immutable, keyed by content (u64): a route configuration under the options of a connection manager.",
+    (
+        Field("head", "u64", doc="automaton that reads heads"),
+        Field("domains", "u64", doc="index of all domains; 0 for none"),
+        Field("wildcards", "u64", doc="automaton from Host to the hash of its wildcard domain; 0 for none"),
+        Field("flags", "u32", doc="KM_RF_*"),
+        Field("relayed_marks", "u32", doc="KM_M_*: paths with one of them are normalised by the relay"),
+    ),
+)
+ROUTING = CELL
+"""Keyed by the id of the routing unit (u64); action is KM_A_ROUTES."""
 
-ALL = (FRONTEND_KEY, CELL, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW)
+ALL = (
+    FRONTEND_KEY, CELL, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW,
+    PAGE_KEY, SLOT, PAGE, ROUTE, TEST, DECISION, DOMAIN, INDEX_ENTRY, INDEX, ROUTES,
+)  # fmt: skip
 """In dependency order, as the header declares them."""
