@@ -46,7 +46,7 @@ _SCALARS = {"u8": ("B", 1), "u16": ("H", 2), "u32": ("I", 4), "u64": ("Q", 8)}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One member: a scalar ("u32"), a byte string (`u8` with `count`), or an array of records."""
+    """One member: a scalar ("u32"), or an array of scalars or records, which is packed as its bytes."""
 
     name: str
     type: str
@@ -64,9 +64,9 @@ class Field:
 
     @property
     def format(self) -> str:
-        if self.record or (self.type == "u8" and self.count > 1):
+        if self.record or self.count > 1:
             return f"{self.size}s"
-        return (str(self.count) if self.count > 1 else "") + _SCALARS[self.type][0]
+        return _SCALARS[self.type][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ class Record:
         raise KeyError(name)
 
     def pack(self, *values: int | bytes) -> bytes:
-        """Pack the values of `names`, in order; an array of records as its joined bytes (zero filled when short)."""
+        """Pack the values of `names`, in order; an array as its joined bytes (zero filled when short)."""
         if len(values) != len(self.names):
             raise TypeError(f"{self.name} takes {self.names}")
         given = iter(values)
         row: list[int | bytes] = []
         for f in self.fields:
             if f.name.startswith("pad"):
-                row.extend([bytes(f.size)] if f.format.endswith("s") else [0] * f.count)
+                row.append(bytes(f.size) if f.format.endswith("s") else 0)
             else:
                 row.append(next(given))
         return self.struct.pack(*row)
@@ -121,14 +121,7 @@ class Record:
     def unpack(self, data: bytes) -> dict[str, int | bytes]:
         """The named fields of one packed record; pads are left out."""
         row: Sequence[int | bytes] = self.struct.unpack(data)
-        out: dict[str, int | bytes] = {}
-        at = 0
-        for f in self.fields:
-            width = 1 if f.format.endswith("s") else f.count
-            if not f.name.startswith("pad"):
-                out[f.name] = row[at]
-            at += width
-        return out
+        return {f.name: value for f, value in zip(self.fields, row, strict=True) if not f.name.startswith("pad")}
 
 
 FRONTEND_KEY = Record(
