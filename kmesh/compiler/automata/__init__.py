@@ -1,7 +1,7 @@
 """Finite automata over bytes: what every string condition of a route compiles to. Pure; knows nothing of xDS.
 
-    Regex     parse (escapes, bracket) -> syntax -> nfa (utf8) -> subset -> minimise --+
-    Integers  integers -> syntax -> nfa -> subset -> minimise -------------------------+
+    Regex     kmesh.regex -> nfa (utf8) -> subset -> minimise -------------------------+
+    Integers  integers -> nfa -> subset -> minimise -----------------------------------+
     Text      exact, prefix: trie -----------------------------------------------------+-> union (product) -> table
               suffix: search ----------------------------------------------------------+
               contains: search -> minimise --------------------------------------------+
@@ -14,9 +14,9 @@ from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, AutomatonTooLarge, Bo
 from kmesh.compiler.automata.dfa import DEAD, Dfa, Row
 from kmesh.compiler.automata.pattern import Integers, Kind, Pattern, Regex, Text
 from kmesh.compiler.automata.regex import compile_regex
-from kmesh.compiler.automata.syntax import RegexInvalid
 from kmesh.compiler.automata.table import START, Table, make_table
 from kmesh.compiler.automata.union import compile_union
+from kmesh.regex import RegexInvalid
 
 __all__ = ["DEAD", "DEFAULT_BOUNDS", "START", "AutomatonTooLarge", "Bounds", "Dfa", "Integers", "Kind", "Pattern"]
 __all__ += ["Regex", "RegexInvalid", "Row", "Table", "Text", "compile_regex", "compile_union", "make_table"]

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS
-from kmesh.compiler.automata.code_points import make_ranges
 from kmesh.compiler.automata.dfa import Dfa
 from kmesh.compiler.automata.minimise import minimise
-from kmesh.compiler.automata.named_classes import POSIX
 from kmesh.compiler.automata.nfa import Nfa
 from kmesh.compiler.automata.pattern import Integers
 from kmesh.compiler.automata.subset import determinise
-from kmesh.compiler.automata.syntax import (
+from kmesh.regex.code_points import make_ranges
+from kmesh.regex.named_classes import POSIX
+from kmesh.regex.syntax import (
     Characters,
     Node,
     make_alternatives,

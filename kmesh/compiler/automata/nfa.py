@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from kmesh.compiler.automata.bounds import Bounds
-from kmesh.compiler.automata.syntax import (
+from kmesh.compiler.automata.utf8 import ByteRanges, encode_ranges
+from kmesh.regex.syntax import (
     Alternatives,
     AnyByte,
     Assertion,
@@ -19,7 +20,6 @@ from kmesh.compiler.automata.syntax import (
     Node,
     Repeat,
 )
-from kmesh.compiler.automata.utf8 import ByteRanges, encode_ranges
 
 __all__ = ["Nfa"]
 

@@ -6,8 +6,8 @@ from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, Bounds
 from kmesh.compiler.automata.dfa import Dfa
 from kmesh.compiler.automata.minimise import minimise
 from kmesh.compiler.automata.nfa import Nfa
-from kmesh.compiler.automata.parse import parse_regex
 from kmesh.compiler.automata.subset import determinise
+from kmesh.regex import parse_regex
 
 __all__ = ["compile_regex"]
 

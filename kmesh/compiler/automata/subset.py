@@ -18,9 +18,9 @@ from typing import NamedTuple, assert_never
 from kmesh.compiler.automata.bounds import Bounds
 from kmesh.compiler.automata.classes import make_classes
 from kmesh.compiler.automata.dfa import DEAD
-from kmesh.compiler.automata.named_classes import WORD_BYTES
 from kmesh.compiler.automata.nfa import Nfa
-from kmesh.compiler.automata.syntax import Assertion
+from kmesh.regex.named_classes import WORD_BYTES
+from kmesh.regex.syntax import Assertion
 
 __all__ = ["Dense", "determinise"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmesh.compiler.automata.code_points import LAST, Ranges
+from kmesh.regex.code_points import LAST, Ranges
 
 __all__ = ["ByteRanges", "encode_ranges"]
 

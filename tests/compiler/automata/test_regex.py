@@ -10,8 +10,8 @@ from kmesh.compiler.automata import Bounds, RegexInvalid, compile_regex
 from kmesh.compiler.automata.bounds import AutomatonTooLarge
 from kmesh.compiler.automata.minimise import minimise
 from kmesh.compiler.automata.nfa import Nfa
-from kmesh.compiler.automata.parse import parse_regex
 from kmesh.compiler.automata.subset import determinise
+from kmesh.regex import parse_regex
 from tests.support.automata import check_minimal, compile_re2, transition_words
 
 ATOMS = [

@@ -5,7 +5,7 @@ Source: RE2's syntax page, "Perl character classes" and "ASCII character classes
 
 from __future__ import annotations
 
-from kmesh.compiler.automata.code_points import Ranges, make_ranges
+from kmesh.regex.code_points import Ranges, make_ranges
 
 __all__ = ["PERL", "POSIX", "WORD_BYTES"]
 

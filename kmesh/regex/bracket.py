@@ -5,10 +5,10 @@ Case is folded before a set is negated: (?i)[^k] leaves out k, K and U+212A. Sou
 
 from __future__ import annotations
 
-from kmesh.compiler.automata.code_points import ANY, Ranges, fold, make_ranges, negate
-from kmesh.compiler.automata.escapes import Cursor, read_escaped_character
-from kmesh.compiler.automata.named_classes import PERL, POSIX
 from kmesh.errors import Unsupported
+from kmesh.regex.code_points import ANY, Ranges, fold, make_ranges, negate
+from kmesh.regex.escapes import Cursor, read_escaped_character
+from kmesh.regex.named_classes import PERL, POSIX
 
 __all__ = ["read_bracket", "read_escaped_class"]
 

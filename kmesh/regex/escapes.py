@@ -5,8 +5,8 @@ Source: RE2's syntax page, "Escape sequences".
 
 from __future__ import annotations
 
-from kmesh.compiler.automata.code_points import LAST
-from kmesh.compiler.automata.syntax import RegexInvalid
+from kmesh.regex.code_points import LAST
+from kmesh.regex.syntax import RegexInvalid
 
 __all__ = ["Cursor", "read_escaped_character"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from kmesh.compiler.automata.code_points import Ranges, make_ranges
 from kmesh.errors import Unsupported
+from kmesh.regex.code_points import Ranges, make_ranges
 
 __all__ = [
     "MAX_REPETITIONS",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmesh.compiler.automata.code_points import ANY, LAST, fold, make_ranges, negate
 from kmesh.compiler.automata.utf8 import encode_ranges
+from kmesh.regex.code_points import ANY, LAST, fold, make_ranges, negate
 from tests.support.automata import compile_re2
 
 CASED = ("Lu", "Ll", "Lt", "Nl", "So", "Mn")

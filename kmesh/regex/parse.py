@@ -13,10 +13,10 @@ import re
 import unicodedata
 from dataclasses import dataclass, field, replace
 
-from kmesh.compiler.automata.bracket import read_bracket, read_escaped_class
-from kmesh.compiler.automata.code_points import ANY, fold, negate
-from kmesh.compiler.automata.escapes import Cursor, read_escaped_character
-from kmesh.compiler.automata.syntax import (
+from kmesh.regex.bracket import read_bracket, read_escaped_class
+from kmesh.regex.code_points import ANY, fold, negate
+from kmesh.regex.escapes import Cursor, read_escaped_character
+from kmesh.regex.syntax import (
     MAX_REPETITIONS,
     AnyByte,
     Assertion,
