@@ -68,17 +68,19 @@ def names_read(
                     routes[name] = None
                 route_config = inline or route_configs.get(name)
                 if route_config:
-                    clusters.update(dict.fromkeys(_clusters_routed_to(route_config)))
+                    clusters.update(dict.fromkeys(_first_cluster(route_config)))
             case _:
                 pass
     return tuple(routes), tuple(clusters)
 
 
-def _clusters_routed_to(route_config: RouteConfiguration) -> Iterator[str]:
+def _first_cluster(route_config: RouteConfiguration) -> Iterator[str]:
+    """The cluster of the first route that has one: only where it is that of all routes does it bear on anything."""
     for host in route_config.virtual_hosts:
         for route in host.routes:
             if isinstance(route.action, ClusterAction):
                 yield route.action.cluster
+                return
 
 
 def _find_open_ranges(listener: Listener) -> tuple[Report, ...]:

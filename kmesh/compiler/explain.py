@@ -14,7 +14,7 @@ from kmesh.compiler import semantics
 from kmesh.compiler.build import build_cluster, build_listener
 from kmesh.compiler.claims import claim_destinations
 from kmesh.compiler.emit import emit_listener
-from kmesh.compiler.ir import Choice, Filtered, ListenerUnit, OneOf, Program, Refuse, ToCluster, leaves
+from kmesh.compiler.ir import Choice, Filtered, ListenerUnit, OneOf, Program, Refuse, ToCluster, ToRoutes, leaves
 from kmesh.compiler.passes import run_passes
 from kmesh.compiler.passes.select_chains import select_chains
 from kmesh.compiler.report import Report
@@ -204,14 +204,18 @@ def _carry(snapshot: Snapshot, unit: ListenerUnit) -> tuple[Path, tuple[str, ...
     """What the compiler makes of the listener's connections to this destination, and of its clusters."""
     lowered = run_passes(Program(listeners=(unit,))).listeners[0]
     choice = lowered.frontends[0].choice
-    if isinstance(choice, Refuse):
+    if isinstance(choice, (Refuse, ToRoutes)):
         refusals = [_describe(report) for report in lowered.reports if report.effect is Effect.REFUSED]
-        return Path.REFUSED, (*refusals, f"connections are refused at connect: {choice.reason.name.lower()}")
+        return Path.REFUSED, (*refusals, f"connections are refused at connect: {_name_refusal(choice)}")
     try:
         emit_listener(lowered)
     except Unsupported as unsupported:
         return Path.REFUSED, (str(unsupported),)
     return _carry_to_clusters(snapshot, lowered, choice)
+
+
+def _name_refusal(choice: Refuse | ToRoutes) -> str:
+    return choice.reason.name.lower() if isinstance(choice, Refuse) else "unsupported"
 
 
 def _carry_to_clusters(snapshot: Snapshot, unit: ListenerUnit, choice: Choice) -> tuple[Path, tuple[str, ...]]:

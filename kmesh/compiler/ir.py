@@ -3,7 +3,7 @@
 Rules: immutable; no records, no ids. A node refers to model objects and never copies endpoints, because a mesh holds
 hundreds of thousands of them. What a choice may be narrows from pass to pass (kmesh.compiler.verify):
 
-    listener:  Chains -> OneOf(Filtered) -> OneOf(Weighted | ToCluster | Refuse) -> Weighted | ToCluster | Refuse
+    listener:  Chains -> OneOf(Filtered) -> OneOf(_Way) -> _Way, which is Weighted | ToCluster | ToRoutes | Refuse
     cluster:   Unresolved -> Members -> Hosts -> Endpoints -> Spread | Rotate, under Weighted; or Refuse | Pass
 """
 
@@ -17,13 +17,13 @@ from kmesh.compiler.report import Report
 from kmesh.model.address import Protocol
 from kmesh.model.cluster import Cluster
 from kmesh.model.endpoint import ClusterLoadAssignment, Endpoint, LocalityEndpoints
-from kmesh.model.listener import FilterChain
+from kmesh.model.listener import FilterChain, Normalization
 from kmesh.model.route import RouteConfiguration
 from kmesh.records.constants import Reason
 
 __all__ = ["Availability", "Chains", "Choice", "ClusterUnit", "Endpoints", "Filtered", "Frontend", "Hosts"]
-__all__ += ["ListenerUnit", "Members", "OneOf", "Outcome", "Pass", "Program", "Refuse", "Rotate", "Share", "Spread"]
-__all__ += ["ToCluster", "Unresolved", "Weighted", "leaves", "weigh"]
+__all__ += ["ListenerUnit", "Members", "OneOf", "Outcome", "Pass", "Program", "Refuse", "Rotate", "Routing", "Share"]
+__all__ += ["Spread", "ToCluster", "ToRoutes", "Unresolved", "Weighted", "leaves", "weigh"]
 
 
 class Availability(Enum):
@@ -50,6 +50,23 @@ class ToCluster:
     """Whatever the named cluster chooses; each name so used has a unit, even where no such cluster exists."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """A route configuration under the options of a connection manager: what tells where a request goes."""
+
+    name: str
+    """Of the unit that it compiles to (kmesh.compiler.routes)."""
+    config: RouteConfiguration
+    normalization: Normalization
+
+
+@dataclass(frozen=True, slots=True)
+class ToRoutes:
+    """Each request goes its own way."""
+
+    routing: Routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +168,7 @@ class Rotate:
     endpoints: tuple[Endpoint, ...]
 
 
-_OfListener = Chains | OneOf | Filtered | ToCluster
+_OfListener = Chains | OneOf | Filtered | ToCluster | ToRoutes
 _OfCluster = Unresolved | Members | Hosts | Endpoints | Spread | Rotate | Pass
 Choice = _OfListener | _OfCluster | Weighted | Refuse
 

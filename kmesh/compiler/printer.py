@@ -26,6 +26,7 @@ from kmesh.compiler.ir import (
     Rotate,
     Spread,
     ToCluster,
+    ToRoutes,
     Unresolved,
     Weighted,
 )
@@ -97,7 +98,7 @@ def _choice_lines(choice: Choice, depth: int) -> _Lines:
         case Rotate():
             yield depth, f"rotate {choice.group}"
             yield from _endpoint_lines(choice.endpoints, depth + 1)
-        case Refuse() | Pass() | ToCluster() | Filtered() | Unresolved():
+        case Refuse() | Pass() | ToCluster() | ToRoutes() | Filtered() | Unresolved():
             yield depth, _print_simple(choice)
         case _:
             assert_never(choice)
@@ -110,7 +111,7 @@ def _labelled(label: str, choice: Choice, depth: int) -> _Lines:
     yield from rest
 
 
-def _print_simple(choice: Refuse | Pass | ToCluster | Filtered | Unresolved) -> str:
+def _print_simple(choice: Refuse | Pass | ToCluster | ToRoutes | Filtered | Unresolved) -> str:
     match choice:
         case Refuse(reason):
             return f"refuse {reason.name.lower()}"
@@ -118,6 +119,8 @@ def _print_simple(choice: Refuse | Pass | ToCluster | Filtered | Unresolved) -> 
             return "pass"
         case ToCluster(name):
             return f"cluster {name}"
+        case ToRoutes(routing):
+            return f"routes {routing.name}"
         case Filtered(chain):
             return _print_network(chain)
         case Unresolved(cluster=None):

@@ -26,6 +26,7 @@ from kmesh.compiler.ir import (
     Rotate,
     Spread,
     ToCluster,
+    ToRoutes,
     Unresolved,
     Weighted,
     leaves,
@@ -33,9 +34,9 @@ from kmesh.compiler.ir import (
 
 __all__ = ["find_violations"]
 
-_OF_LISTENERS = (Chains, Filtered, OneOf, Weighted, ToCluster, Refuse)
+_OF_LISTENERS = (Chains, Filtered, OneOf, Weighted, ToCluster, ToRoutes, Refuse)
 _OF_CLUSTERS = (Unresolved, Members, Hosts, Endpoints, Spread, Rotate, Weighted, Refuse, Pass)
-_FINISHED = (Refuse, Pass, ToCluster, Weighted, Spread, Rotate)
+_FINISHED = (Refuse, Pass, ToCluster, ToRoutes, Weighted, Spread, Rotate)
 
 
 def find_violations(program: Program, *, is_finished: bool = False) -> list[str]:
