@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from kmesh.compiler.semantics.authority import normalize_authority
 from kmesh.compiler.semantics.canonical_path import canonicalize
 from kmesh.compiler.semantics.request import Reply, Request, Subject
+from kmesh.model.joined_headers import JOINED_HEADERS
 from kmesh.model.listener import EscapedSlashes, Normalization
 
 __all__ = ["build_subject"]
@@ -27,16 +28,6 @@ _SLASHES = re.compile(rb"/{2,}")
 _BAD_REQUEST = Reply(status=400)
 _NOT_FOUND = Reply(status=404)
 _MAX_PORT = 0xFFFF
-_JOINED = frozenset(
-    (
-        *("accept", "accept-encoding", "access-control-request-headers", "access-control-request-method"),
-        *("access-control-request-private-network", "authentication", "authorization", "cache-control", "cdn-loop"),
-        *("content-encoding", "content-type", "expect", "grpc-accept-encoding", "grpc-timeout", "if-match"),
-        *("if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "origin", "pragma"),
-        *("proxy-status", "referer", "user-agent", "via", "x-forwarded-host", "x-forwarded-port"),
-    )
-)
-"""Headers whose values Envoy joins by commas, empty ones left out; those of any other it looks at one by one."""
 
 
 def build_subject(request: Request, options: Normalization, port: int) -> Subject | Reply:
@@ -74,7 +65,7 @@ def _collect(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, tuple[bytes
         key = name.lower().decode("latin-1")
         if key != "host":
             out[key] = (*out.get(key, ()), value)
-    for key in _JOINED & out.keys():
+    for key in JOINED_HEADERS & out.keys():
         out[key] = (b",".join(value for value in out[key] if value),)
     return out
 
