@@ -22,11 +22,12 @@ Executes the tables of a MapImage and nothing else; what the tables mean is defi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from socket import htons, ntohs
-from struct import Struct
 
+from kmesh.compiler.interpreter.broken import Broken
+from kmesh.compiler.interpreter.descent import ID, Descent, Tables, descend, read_cell
 from kmesh.maps.image import MapName
 from kmesh.model.address import (
     LOOPBACK_V4,
@@ -37,17 +38,10 @@ from kmesh.model.address import (
     Protocol,
     SocketAddress,
 )
-from kmesh.records.constants import LIMITS, Action, Family, NodeKind, Reason
-from kmesh.records.layout import BACKEND, CELL, ENTRY, FRONTEND_KEY, NODE
-from kmesh.records.seal import seal
+from kmesh.records.constants import Action, Family, Reason
+from kmesh.records.layout import BACKEND, FRONTEND_KEY
 
 __all__ = ["Decision", "Tables", "decide", "is_refusal"]
-
-Tables = Mapping[MapName, Mapping[bytes, bytes]]
-"""As MapImage.tables() gives them."""
-
-_ID = Struct("<Q")
-_U64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +52,6 @@ class Decision:
     """Where to connect to; only when BALANCED."""
     backend: int = 0
     """Its id; 0 unless BALANCED or FAMILY."""
-
-
-class _Broken(Exception):
-    """A record is missing or unsound."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Descent:
-    """What one decision reads and changes."""
-
-    tables: Tables
-    draw: Callable[[], int]
-    cursors: MutableMapping[int, int]
-    ticket: int = 0
 
 
 def decide(
@@ -88,19 +68,19 @@ def decide(
     `draw` gives 32-bit random numbers. `cursors` holds the state of those in the tables, by id, and is advanced; one
     it lacks starts at the value in the tables.
     """
-    descent = _Descent(tables=tables, draw=draw, cursors=cursors)
+    descent = Descent(tables=tables, draw=draw, cursors=cursors)
     try:
         way = _find_frontend(tables, destination, protocol)
         if way is None:
             return Decision(reason=Reason.NOT_MESH)
-        action, target = _descend(descent, *way)
+        action, target = descend(descent, *way, through=(Action.CLUSTER, Action.NODE))
         if action == Action.BACKEND:
             return _address(tables, target, destination, is_ipv6_socket)
         if action == Action.PASS:
             return Decision(reason=Reason.PASSED)
         if action == Action.REFUSE and is_refusal(target):
             return Decision(reason=Reason(target))
-    except _Broken:
+    except Broken:
         pass
     return Decision(reason=Reason.BROKEN)
 
@@ -118,87 +98,20 @@ def _find_frontend(tables: Tables, destination: SocketAddress, protocol: Protoco
         if protocol is Protocol.TCP:
             tries.append((wildcard, 0))
     for addr16, port in tries:
-        way = _read_cell(tables[MapName.FRONTEND], FRONTEND_KEY.pack(addr16, htons(port), protocol))
+        way = read_cell(tables[MapName.FRONTEND], FRONTEND_KEY.pack(addr16, htons(port), protocol))
         if way:
             return way
     return None
 
 
-def _read_cell(table: Mapping[bytes, bytes], key: bytes) -> tuple[int, int] | None:
-    """(action, target). In an image a broken seal stays broken, so one try is all of them."""
-    value = table.get(key)
-    if value is None:
-        return None
-    target, action, _, sealed = CELL.struct.unpack(value)
-    if sealed != seal(key, target, action):
-        raise _Broken
-    return action, target
-
-
-def _descend(descent: _Descent, action: int, target: int) -> tuple[int, int]:
-    for _ in range(LIMITS["TREE_DEPTH"]):
-        if action == Action.CLUSTER:
-            way = _read_cell(descent.tables[MapName.CLUSTER], _ID.pack(target))
-            if way is None:
-                raise _Broken
-            action, target = way
-        elif action == Action.NODE:
-            action, target = _choose(descent, target)
-        else:
-            break
-    if action in (Action.CLUSTER, Action.NODE):
-        raise _Broken
-    return action, target
-
-
-def _choose(descent: _Descent, node: int) -> tuple[int, int]:
-    """The (action, target) of the entry that one node chooses."""
-    record = descent.tables[MapName.NODE].get(_ID.pack(node))
-    if record is None:
-        raise _Broken
-    kind, count, total, stride, cursor, entries = NODE.struct.unpack(record)
-    if kind == NodeKind.ALIAS:
-        index = descent.draw() * count >> 32
-        threshold, alias, _, _ = _entry(entries, index)
-        if descent.draw() > threshold:
-            index = alias
-    else:
-        if not stride or kind not in (NodeKind.CURSOR, NodeKind.INDEX):
-            raise _Broken
-        if kind == NodeKind.CURSOR:
-            descent.ticket = _take_ticket(descent, cursor, total)
-        index, descent.ticket = divmod(descent.ticket, stride)
-        if index >= count:
-            raise _Broken
-    _, _, action, target = _entry(entries, index)
-    return action, target
-
-
-def _entry(entries: bytes, index: int) -> tuple[int, int, int, int]:
-    """(threshold, alias, action, target)."""
-    if index >= LIMITS["NODE_FANOUT"]:
-        raise _Broken
-    threshold, alias, action, target = ENTRY.struct.unpack_from(entries, index * ENTRY.size)
-    return threshold, alias, action, target
-
-
-def _take_ticket(descent: _Descent, cursor: int, total: int) -> int:
-    initial = descent.tables[MapName.CURSOR].get(_ID.pack(cursor))
-    if initial is None or not total:
-        raise _Broken
-    number = descent.cursors.get(cursor, int.from_bytes(initial, "little"))
-    descent.cursors[cursor] = (number + 1) & _U64
-    return number % total
-
-
 def _address(tables: Tables, backend: int, destination: SocketAddress, is_ipv6_socket: bool) -> Decision:
-    record = tables[MapName.BACKEND].get(_ID.pack(backend))
+    record = tables[MapName.BACKEND].get(ID.pack(backend))
     if record is None:
-        raise _Broken
+        raise Broken
     addr6, addr4, port6_be, port4_be, families, _, _ = BACKEND.struct.unpack(record)
     has_v4, has_v6 = bool(families & Family.V4), bool(families & Family.V6)
     if not (has_v4 or has_v6):
-        raise _Broken
+        raise Broken
     if has_v4 and (destination.is_v4 or not has_v6):
         address = SocketAddress(V4_MAPPED + addr4, ntohs(port4_be))
     elif is_ipv6_socket:
