@@ -7,9 +7,9 @@ in this order, and the first that hands over ends it:
 2. *Head* (head). What the head automaton's events say, byte by byte: fields, marks, length. A value's trailing blanks
    are cut before it is recorded. At KM_MAX_HEAD_BYTES: HEAD_SIZE, also when no more bytes have come; else INCOMPLETE.
 3. *Marks* (requests). A mark that the relay normalises: NORMALIZE.
-4. *Authority* (authority). Host is checked (HOST), a trailing dot and a port of more than five digits are the relay's
-   where they would be cut (NORMALIZE), its port is cut. Without the port where IGNORE_PORT says so, which is again what
-   follows the last colon of what is left, its domain is found, or its wildcard: else NO_VIRTUAL_HOST.
+4. *Authority* (authority). Host is checked (HOST); a trailing dot, or a port of more than five digits, is the relay's
+   where it would be cut (NORMALIZE); its port is cut. IGNORE_PORT leaves out what follows the last colon of what is
+   then left. The domain is found, or the wildcard: else NO_VIRTUAL_HOST.
 5. *Decisions* (decision). KM_MAX_DECISION_DEPTH records at most. All tests of a decision are run, in order, whatever
    the first come to. More tests than fit, a split without a test: BROKEN.
 6. *Chance* (decision). One draw, when the first route comes that does not take all: draw * 1000000 >> 32.
