@@ -23,6 +23,7 @@ from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import FilterChain, HttpConnectionManager, Normalization
 from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost
 from kmesh.records.constants import Reason
+from kmesh.records.digest import content_id
 
 __all__ = ["connect_time_http"]
 
@@ -51,12 +52,16 @@ def _lower(unit: ListenerUnit, choice: Choice, found: list[Report]) -> Choice:
 
 
 def _name(unit: ListenerUnit, chain: FilterChain) -> str:
-    """Of a route configuration that is subscribed to, its own, so that listeners share it."""
+    """Of a route configuration that is subscribed to, its own, so that listeners share it.
+
+    One that is inline is named by its chain: no two of a listener match alike, though names may repeat.
+    """
     manager = chain.network
     assert isinstance(manager, HttpConnectionManager)
     if manager.rds_name:
         return " ".join((manager.rds_name, *_list_options(manager.normalization)))
-    return f"{unit.name} {chain.name}".rstrip()
+    match = "" if chain.match.is_any else f"{content_id(repr(chain.match).encode()):016x}"
+    return " ".join(filter(None, (unit.name, chain.name, match)))
 
 
 def _list_options(normalization: Normalization) -> Iterator[str]:

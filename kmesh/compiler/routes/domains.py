@@ -15,7 +15,6 @@ from itertools import chain
 from struct import Struct, pack
 
 from kmesh.compiler.blocks import cut_blocks
-from kmesh.errors import Unsupported
 from kmesh.maps.image import MapName, Record
 from kmesh.model.route import VirtualHost
 from kmesh.records.constants import LIMITS
@@ -23,7 +22,7 @@ from kmesh.records.digest import content_id
 from kmesh.records.hash import hash_text
 from kmesh.records.layout import DOMAIN, INDEX
 
-__all__ = ["DomainIndex", "domain_texts", "hash_domains", "write_domains"]
+__all__ = ["DomainIndex", "domain_texts", "write_domains"]
 
 _FANOUT, _LONGEST = LIMITS["INDEX_FANOUT"], LIMITS["HOST_BYTES"]
 _ID = Struct("<Q")
@@ -35,23 +34,15 @@ def domain_texts(host: VirtualHost) -> tuple[bytes, ...]:
     return tuple(text for text in texts if len(text) <= _LONGEST)
 
 
-def hash_domains(texts: Iterable[bytes]) -> dict[int, bytes]:
-    """{hash: text}. Raises: Unsupported when two texts have one hash."""
-    out: dict[int, bytes] = {}
-    for text in texts:
-        if out.setdefault(hash_text(text), text) != text:
-            raise Unsupported(f"domains {out[hash_text(text)]!r} and {text!r}, which have one hash", "virtual_hosts")
-    return out
-
-
-def write_domains(texts: Mapping[int, bytes], link: int) -> tuple[dict[int, int], list[Record]]:
+def write_domains(texts: Iterable[bytes], link: int) -> tuple[dict[int, int], list[Record]]:
     """({hash: id of the domain's record}, the records) of one virtual host."""
     ids: dict[int, int] = {}
     records: list[Record] = []
-    for key, text in texts.items():
+    for text in texts:
         record = DOMAIN.pack(link, len(text), text)
-        ids[key] = content_id(record)
-        records.append((MapName.DOMAIN, _ID.pack(ids[key]), record))
+        number = content_id(record)
+        ids[hash_text(text)] = number
+        records.append((MapName.DOMAIN, _ID.pack(number), record))
     return ids, records
 
 
