@@ -14,7 +14,7 @@ __all__ = ["read_bracket", "read_escaped_class"]
 
 
 def read_bracket(cursor: Cursor, *, ignore_case: bool) -> Ranges:
-    """A set, after its opening bracket. Raises: RegexInvalid; Unsupported for a Unicode class."""
+    """A set, after its opening bracket. Raises: RegexInvalid."""
     is_negated = cursor.take_if("^")
     members: list[tuple[int, int]] = []
     is_first = True
@@ -72,10 +72,10 @@ def _read_posix_class(cursor: Cursor, *, ignore_case: bool) -> Ranges | None:
 
 
 def _read_unicode_class(cursor: Cursor) -> Ranges:
-    r"""\pL, \p{Greek}, \P{^Lu}: refused by name, except for \p{Any}.
+    r"""\pL, \p{Greek}, \P{^Lu}: noted as unsupported, except for \p{Any}, and read on as any character.
 
-    Their members change with every version of Unicode, and nothing says which one the peer's RE2 has. A name that
-    RE2 does not know is refused here in the same words.
+    Their members change with every version of Unicode, and nothing says which one the peer's RE2 has, nor which names
+    it knows.
     """
     start = cursor.at
     cursor.at += 1
@@ -84,7 +84,9 @@ def _read_unicode_class(cursor: Cursor) -> Ranges:
     if not name:
         raise cursor.invalid(r"\p without a name")
     if name.removeprefix("^") != "Any":
-        raise Unsupported(f"the Unicode class {cursor.pattern[start : cursor.at]}", "its pattern")
+        unsupported = Unsupported(f"the Unicode class {cursor.pattern[start : cursor.at]}", "its pattern")
+        cursor.unsupported = cursor.unsupported or unsupported
+        return ANY
     return () if is_negated != name.startswith("^") else ANY
 
 

@@ -5,6 +5,7 @@ Source: RE2's syntax page, "Escape sequences".
 
 from __future__ import annotations
 
+from kmesh.errors import Unsupported
 from kmesh.regex.code_points import LAST
 from kmesh.regex.syntax import RegexInvalid
 
@@ -16,13 +17,14 @@ _HEXADECIMAL = "0123456789abcdefABCDEF"
 
 
 class Cursor:
-    """A place in a pattern."""
+    """A place in a pattern, and the first thing before it that only RE2 itself can match."""
 
-    __slots__ = ("at", "pattern")
+    __slots__ = ("at", "pattern", "unsupported")
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.at = 0
+        self.unsupported: Unsupported | None = None
 
     @property
     def is_at_end(self) -> bool:

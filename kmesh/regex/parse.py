@@ -74,7 +74,7 @@ class _Group:
 
 
 def parse_regex(pattern: str, *, ignore_case: bool = False) -> Node:
-    """Raises: RegexInvalid where RE2 refuses the pattern; Unsupported for what only RE2 can match."""
+    """Raises: RegexInvalid where RE2 refuses the pattern; else Unsupported for what only RE2 can match."""
     if any(0xD800 <= ord(character) <= 0xDFFF for character in pattern):
         raise Cursor(pattern).invalid("pattern that is not UTF-8")
     return _Parser(pattern, _Flags(ignore_case=ignore_case)).parse()
@@ -94,7 +94,10 @@ class _Parser:
             self.has_just_repeated = self.read_item()
         if len(self.open) > 1:
             raise self.cursor.invalid("missing )")
-        return self.open[0].close()
+        regex = self.open[0].close()
+        if self.cursor.unsupported:
+            raise self.cursor.unsupported
+        return regex
 
     def read_item(self) -> bool:
         """One step; whether it was a repetition, on which no other may follow at once."""

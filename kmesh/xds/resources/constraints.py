@@ -1,6 +1,7 @@
 """Envoy's field constraints, read from where Envoy reads them: the validate.rules options in the descriptors.
 
 A resource that breaks one is refused by Envoy before it looks at what the resource means, and so it is here.
+One rule is no option and joins them here: a regex is one that RE2 takes, wherever a resource has a RegexMatcher.
 Rules are compiled once for each message type; messages whose tree holds no rule are not walked.
 A test names the few rules that are left out, and why.
 Source: github.com/bufbuild/protoc-gen-validate, validate.proto.
@@ -17,6 +18,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from validate import validate_pb2
 
+from kmesh.errors import Unsupported
+from kmesh.regex import RegexInvalid, parse_regex
 from kmesh.xds.resources.field import FieldInvalid, at, clip, under
 
 __all__ = ["check_constraints"]
@@ -30,6 +33,7 @@ _WRAPPERS = frozenset(
 )
 _NUMBERS = frozenset({"double", "float", "int32", "int64", "uint32", "uint64"})
 _HEADER_FORBIDDEN = frozenset("\0\r\n")
+_REGEX = "envoy.type.matcher.v3.RegexMatcher.regex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ def _checks(field: FieldDescriptor, kind: str, rule: Any) -> tuple[Check, ...]:
             return tuple(_count_checks(rule, "min_pairs", "max_pairs"))
         case _:
             checks = _scalar_checks(kind, rule, field.enum_type)
+    if field.full_name == _REGEX:
+        return (*checks, _re2_syntax)
     if field.message_type is not None and field.message_type.full_name in _WRAPPERS:
         return tuple(_unwrapped(check) for check in checks)
     return checks
@@ -260,6 +266,17 @@ def _string_checks(rule: Any) -> list[Check]:
 def _header_text(text: str) -> str | None:
     """HTTP_HEADER_NAME and HTTP_HEADER_VALUE, to what both always forbid."""
     return "has a character that no HTTP header may have" if _HEADER_FORBIDDEN & set(text) else None
+
+
+def _re2_syntax(pattern: str) -> str | None:
+    """What RE2 takes and only RE2 can match passes: that is for the compiler to say."""
+    try:
+        parse_regex(pattern)
+    except RegexInvalid as why:
+        return f"is not RE2 syntax: {why}"
+    except Unsupported:
+        return None
+    return None
 
 
 def _unless_empty(check: Check) -> Check:

@@ -135,6 +135,15 @@ ROUTE = "envoy.config.route.v3."
             ("request_headers_to_remove[0]", "has a character that no HTTP header may have"),
             id="header",
         ),
+        pytest.param(
+            ROUTE + "RouteMatch",
+            {"headers": [{"name": "a", "string_match": {"safe_regex": {"regex": "a)"}}}], "prefix": "/"},
+            (
+                "headers[0].string_match.safe_regex.regex",
+                "is not RE2 syntax: unexpected ) before offset 1 of regex 'a)'",
+            ),
+            id="regex",
+        ),
     ],
 )
 def test_rejects(name: str, body: dict[str, Any], want: tuple[str, str]) -> None:
@@ -150,6 +159,7 @@ def test_rejects(name: str, body: dict[str, Any], want: tuple[str, str]) -> None
         pytest.param(LISTENER + "FilterChainMatch", {}, id="absent wrapper"),
         pytest.param(ROUTE + "RouteMatch", {"prefix": ""}, id="empty oneof member; its siblings are not required"),
         pytest.param(CLUSTER + "Cluster", {"name": "c"}, id="absent duration"),
+        pytest.param(ROUTE + "RouteMatch", {"safe_regex": {"regex": r"/\pL"}}, id="regex with a Unicode class"),
     ],
 )
 def test_accepts(name: str, body: dict[str, Any]) -> None:
