@@ -32,6 +32,7 @@ from kmesh.compiler.ir import (
     Share,
     Spread,
     ToCluster,
+    ToRoutes,
     Weighted,
 )
 from kmesh.compiler.schedule import schedule_round
@@ -39,7 +40,7 @@ from kmesh.errors import Unsupported
 from kmesh.maps.image import Fragment, MapName
 from kmesh.model.address import V4_MAPPED, SocketAddress
 from kmesh.model.endpoint import Endpoint
-from kmesh.records.constants import LIMITS, Action, Family, NodeKind
+from kmesh.records.constants import LIMITS, Action, Family, NodeKind, Reason
 from kmesh.records.digest import content_id, name_id
 from kmesh.records.layout import BACKEND, CELL, ENTRY, FRONTEND_KEY, NODE
 from kmesh.records.seal import seal
@@ -112,6 +113,8 @@ def _write(writer: _Writer, choice: Choice) -> _Way:
             return _Way(int(Action.PASS), 0)
         case ToCluster(name):
             return _Way(int(Action.CLUSTER), name_id("cluster", name))
+        case ToRoutes():  # until requests are carried one by one
+            return _Way(int(Action.REFUSE), int(Reason.UNSUPPORTED))
         case Weighted(shares):
             return _write_weighted(writer, shares)
         case Spread() as spread:
