@@ -12,7 +12,7 @@ from kmesh.records.constants import Reason
 
 __all__ = ["view_limitations", "view_outcomes", "view_snapshot"]
 
-_GRAVITY = (Effect.REFUSED, Effect.INACTIVE, Effect.APPROXIMATED, Effect.UNENFORCED)
+_GRAVITY = (Effect.REFUSED, Effect.INACTIVE, Effect.RELAYED, Effect.APPROXIMATED, Effect.UNENFORCED)
 
 
 def view_snapshot(snapshot: Snapshot) -> SnapshotView:

@@ -9,10 +9,12 @@ __all__ = ["Effect", "Limitation"]
 
 
 class Effect(Enum):
-    """What becomes of a connection that the limitation concerns."""
+    """What becomes of a connection that the limitation concerns, or of its requests."""
 
     REFUSED = "refused"
     """Routing it exactly is not possible here: the connection is refused (ECONNREFUSED)."""
+    RELAYED = "relayed"
+    """Routed exactly, request by request, and in user space only."""
     UNENFORCED = "unenforced"
     """Routed exactly; a protection beside routing (a timeout, a circuit breaker) is not applied."""
     APPROXIMATED = "approximated"

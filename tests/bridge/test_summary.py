@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmesh.bridge.summary import view_limitations, view_outcomes, view_snapshot
 from kmesh.bridge.view import WaitingView
-from kmesh.compiler.report import report_limitations
+from kmesh.compiler.report import report_bound, report_limitations
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.records.constants import Reason
 from tests.support.sample_bridge import sample_snapshot
@@ -30,6 +30,7 @@ def test_limitations_are_grouped_by_effect_and_feature() -> None:
 
     reports = (
         *report_limitations("cluster", "c", [limit("circuit_breakers", Effect.UNENFORCED)]),
+        report_bound("r", "v", "states", 9, 8),
         *report_limitations("listener", "b", [limit("tls", Effect.REFUSED, "filter_chains[0]")]),
         *report_limitations("listener", "a", [limit("tls", Effect.REFUSED), limit("tls", Effect.REFUSED, "x")]),
         *report_limitations("listener", "a", [limit("http", Effect.REFUSED)]),
@@ -38,5 +39,6 @@ def test_limitations_are_grouped_by_effect_and_feature() -> None:
     assert got == [
         (Effect.REFUSED, "http", ("listener a",)),
         (Effect.REFUSED, "tls", ("listener b", "listener a")),
+        (Effect.RELAYED, "a matcher of 9 states or more (the limit is 8)", ("virtual host v of r",)),
         (Effect.UNENFORCED, "circuit_breakers", ("cluster c",)),
     ]

@@ -144,6 +144,8 @@ class Effect(betterproto2.Enum):
 
     INACTIVE = 4
 
+    RELAYED = 5
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -152,6 +154,7 @@ class Effect(betterproto2.Enum):
             2: "EFFECT_UNENFORCED",
             3: "EFFECT_APPROXIMATED",
             4: "EFFECT_INACTIVE",
+            5: "EFFECT_RELAYED",
         }
 
     @classmethod
@@ -162,6 +165,7 @@ class Effect(betterproto2.Enum):
             "EFFECT_UNENFORCED": 2,
             "EFFECT_APPROXIMATED": 3,
             "EFFECT_INACTIVE": 4,
+            "EFFECT_RELAYED": 5,
         }
 
 
@@ -323,7 +327,7 @@ default_message_pool.register_message("kmesh.admin.v1", "Header", Header)
 @dataclass(eq=False, repr=False)
 class Limitation(betterproto2.Message):
     """
-    A feature that the configuration asks for and the kernel path does not do.
+    What the configuration asks for and the kernel path does not do.
     """
 
     feature: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
