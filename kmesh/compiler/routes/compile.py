@@ -1,0 +1,74 @@
+"""One virtual host: its routes to records, or to one that hands every request over where that takes too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds
+from kmesh.compiler.ir import ToCluster, Weighted
+from kmesh.compiler.routes.bounds import MatcherTooLarge
+from kmesh.compiler.routes.decide import decide
+from kmesh.compiler.routes.ir import (
+    Candidate,
+    CompiledHost,
+    FieldKind,
+    FieldName,
+    Graph,
+    HandOver,
+    HostOptions,
+    OverBound,
+    Take,
+    Way,
+)
+from kmesh.compiler.routes.normalise import find_candidates
+from kmesh.compiler.routes.unions import Unions
+from kmesh.compiler.routes.write_graph import write_graph
+from kmesh.model.route import VirtualHost
+from kmesh.records.constants import Handover
+
+__all__ = ["compile_virtual_host"]
+
+
+def compile_virtual_host(host: VirtualHost, options: HostOptions, *, bounds: Bounds = DEFAULT_BOUNDS) -> CompiledHost:
+    unions = Unions(bounds=bounds)
+    try:
+        candidates = find_candidates(host, options, bounds)
+        graph = decide(candidates, unions)
+        link, records = write_graph(graph, unions)
+    except (AutomatonTooLarge, MatcherTooLarge) as why:
+        return _hand_over(host, OverBound(why.bound, why.needed, why.limit))
+    fields = frozenset(condition.field for candidate in candidates for condition in candidate.conditions)
+    return CompiledHost(
+        name=host.name,
+        link=link,
+        records=records,
+        headers=frozenset(_names(fields, FieldKind.HEADER)),
+        parameters=frozenset(_names(fields, FieldKind.PARAMETER)),
+        clusters=frozenset(_clusters(candidates)),
+    )
+
+
+def _hand_over(host: VirtualHost, limit: OverBound) -> CompiledHost:
+    graph = Graph((Take(index=0, way=HandOver(Handover.BOUND)),), 0)
+    link, records = write_graph(graph, Unions(bounds=DEFAULT_BOUNDS))
+    return CompiledHost(name=host.name, link=link, records=records, limit=limit)
+
+
+def _names(fields: Iterable[FieldName], kind: FieldKind) -> Iterator[str]:
+    """Of fields whose values are to be recorded for this."""
+    return (field.name for field in fields if field.kind is kind and not field.always_comes)
+
+
+def _clusters(candidates: Iterable[Candidate]) -> Iterator[str]:
+    for candidate in candidates:
+        yield from _clusters_of(candidate.way)
+
+
+def _clusters_of(way: Way) -> Iterator[str]:
+    match way:
+        case ToCluster(name):
+            yield name
+        case Weighted(shares):
+            yield from (share.choice.name for share in shares if isinstance(share.choice, ToCluster))
+        case HandOver():
+            pass
