@@ -72,7 +72,6 @@ _TIMED = "the relay times what the kernel cannot"
 _MIRRORED = "requests are copied in user space"
 _PLUGIN = "names code of an Envoy build"
 _NO_CONDITION = "depends on what filters leave behind, and none runs here"
-_REPLY = "written out by the kernel path or the relay when the configuration is compiled, as far as it does not vary"
 
 _ACTIONS: Mapping[str, RouteFeature] = {
     **_rows(Place.KERNEL, None, "chosen for each request, or for the connection when there is no other outcome",
@@ -83,7 +82,7 @@ _ACTIONS: Mapping[str, RouteFeature] = {
             "RouteAction", "cluster_header"),
     **_rows(Place.REFUSED, Effect.REFUSED, _PLUGIN, "RouteAction",
             "cluster_specifier_plugin inline_cluster_specifier_plugin"),
-    **_rows(Place.KERNEL, Effect.REFUSED, _REPLY, "Route", "direct_response"),
+    **_rows(Place.RELAY, Effect.REFUSED, "answered in user space", "Route", "direct_response"),
     **_rows(Place.RELAY, Effect.REFUSED, "the location is put together from the request in user space",
             "Route", "redirect"),
     **_rows(Place.RELAY, Effect.REFUSED, "answered as Envoy's router does, with no cluster to go to",
