@@ -3,36 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds
 from kmesh.compiler.ir import ToCluster, Weighted
 from kmesh.compiler.routes.bounds import MatcherTooLarge
 from kmesh.compiler.routes.decide import decide
-from kmesh.compiler.routes.ir import (
-    Candidate,
-    CompiledHost,
-    FieldKind,
-    FieldName,
-    Graph,
-    HandOver,
-    HostOptions,
-    OverBound,
-    Take,
-    Way,
-)
+from kmesh.compiler.routes.ir import Candidate, FieldKind, FieldName, Graph, HandOver, Take, Way
 from kmesh.compiler.routes.normalise import find_candidates
 from kmesh.compiler.routes.unions import Unions
 from kmesh.compiler.routes.write_graph import write_graph
-from kmesh.model.route import VirtualHost
+from kmesh.maps.image import Record
+from kmesh.model.route import Feature, VirtualHost
 from kmesh.records.constants import Handover
 
-__all__ = ["compile_virtual_host"]
+__all__ = ["CompiledHost", "HostOptions", "OverBound", "compile_virtual_host"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What a virtual host's matcher takes from outside it."""
+
+    features: tuple[Feature, ...] = ()
+    """Of its route configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverBound:
+    """Which bound a matcher is over. `needed` is the least that it would take."""
+
+    bound: str
+    needed: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledHost:
+    name: str
+    link: int
+    """To its first decision or route; 0 where it has no route."""
+    records: tuple[Record, ...]
+    """Pages, nodes, routes and decisions, each once."""
+    headers: frozenset[str] = frozenset()
+    """That its decisions look at, in lower case; no pseudo-headers."""
+    parameters: frozenset[str] = frozenset()
+    """Of the query, likewise."""
+    clusters: frozenset[str] = frozenset()
+    """That its routes lead to."""
+    limit: OverBound | None = None
+    """Why every request is handed over."""
 
 
 def compile_virtual_host(host: VirtualHost, options: HostOptions, *, bounds: Bounds = DEFAULT_BOUNDS) -> CompiledHost:
     unions = Unions(bounds=bounds)
     try:
-        candidates = find_candidates(host, options, bounds)
+        candidates = find_candidates(host, options.features, bounds)
         graph = decide(candidates, unions)
         link, records = write_graph(graph, unions)
     except (AutomatonTooLarge, MatcherTooLarge) as why:

@@ -1,6 +1,6 @@
-"""One virtual host on its way from routes to records. Rules: immutable; before CompiledHost no records, no ids.
+"""One virtual host on its way from routes to records. Rules: immutable; no records, no ids.
 
-    VirtualHost -> candidates -> a graph of steps -> CompiledHost
+    VirtualHost -> candidates -> a graph of steps -> records
 
 A candidate is a route that some request may take, as conditions that must all hold. The graph says what to look at
 to find the first candidate whose conditions do; its steps are numbered, and a step leads only to steps before it.
@@ -14,21 +14,11 @@ from enum import Enum
 from kmesh.compiler.automata import Pattern
 from kmesh.compiler.ir import ToCluster, Weighted
 from kmesh.compiler.routes.fields import header_field, parameter_field
-from kmesh.maps.image import Record
 from kmesh.model.match import MILLION
-from kmesh.model.route import Feature
 from kmesh.records.constants import Field, Handover
 
-__all__ = ["PATH", "Candidate", "CompiledHost", "Condition", "FieldKind", "FieldName", "Graph", "HandOver"]
-__all__ += ["HostOptions", "Number", "OverBound", "Split", "Step", "Take", "Test", "TestAll", "Way"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostOptions:
-    """What a virtual host's matcher takes from outside it."""
-
-    features: tuple[Feature, ...] = ()
-    """Of its route configuration."""
+__all__ = ["PATH", "Candidate", "Condition", "FieldKind", "FieldName", "Graph", "HandOver", "Number", "Split", "Step"]
+__all__ += ["Take", "Test", "TestAll", "Way"]
 
 
 class FieldKind(Enum):
@@ -154,29 +144,3 @@ class Graph:
     steps: tuple[Step, ...]
     """A step leads to steps before it."""
     root: Number
-
-
-@dataclass(frozen=True, slots=True)
-class OverBound:
-    """Which bound a matcher is over. `needed` is the least that it would take."""
-
-    bound: str
-    needed: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledHost:
-    name: str
-    link: int
-    """To its first decision or route; 0 where it has no route."""
-    records: tuple[Record, ...]
-    """Pages, nodes, routes and decisions, each once."""
-    headers: frozenset[str] = frozenset()
-    """That its decisions look at, in lower case; no pseudo-headers."""
-    parameters: frozenset[str] = frozenset()
-    """Of the query, likewise."""
-    clusters: frozenset[str] = frozenset()
-    """That its routes lead to."""
-    limit: OverBound | None = None
-    """Why every request is handed over."""

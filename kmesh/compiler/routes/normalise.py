@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from kmesh.compiler.automata import Bounds
 from kmesh.compiler.routes.conditions import find_conditions
-from kmesh.compiler.routes.ir import Candidate, HandOver, HostOptions
+from kmesh.compiler.routes.ir import Candidate, HandOver
 from kmesh.compiler.routes.place import find_furthest, find_way
-from kmesh.model.route import VirtualHost
+from kmesh.model.route import Feature, VirtualHost
 from kmesh.model.route_features import Place
 from kmesh.records.constants import Handover
 
@@ -27,9 +27,9 @@ __all__ = ["find_candidates"]
 _REFUSED = HandOver(Handover.REFUSED)
 
 
-def find_candidates(host: VirtualHost, options: HostOptions, bounds: Bounds) -> tuple[Candidate, ...]:
-    """Raises: AutomatonTooLarge."""
-    place = find_furthest(host.features + options.features)
+def find_candidates(host: VirtualHost, features: tuple[Feature, ...], bounds: Bounds) -> tuple[Candidate, ...]:
+    """`features` are those of its route configuration. Raises: AutomatonTooLarge."""
+    place = find_furthest(host.features + features)
     if place is Place.REFUSED:
         return (Candidate(index=0, conditions=(), way=_REFUSED),)
     return tuple(_take_reachable(host, place, bounds))
