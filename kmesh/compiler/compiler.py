@@ -4,23 +4,25 @@ Rules: the result is a pure function of the snapshot; what is kept only saves wo
 of the model objects it reads is another object than before, so a snapshot that shares objects with the one before
 costs what changed and one identity check for each unit.
 
-Only what connections can reach is compiled: listeners that capture something, and the clusters they lead to.
+Only what connections can reach is compiled: listeners that capture something, the routes they lead to, and the
+clusters that either leads to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import compress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, compress
 from operator import is_, is_not
 from typing import Generic, NamedTuple, TypeVar
 
 from kmesh.compiler.build import build_cluster, build_listener, names_read
 from kmesh.compiler.claims import Claims, Destination, claim_destinations
 from kmesh.compiler.emit import emit_cluster, emit_listener
-from kmesh.compiler.ir import ClusterUnit, ListenerUnit, Program, Refuse, ToCluster, leaves
+from kmesh.compiler.ir import ClusterUnit, ListenerUnit, Program, Refuse, Routing, ToCluster, ToRoutes, leaves
 from kmesh.compiler.passes import run_passes
 from kmesh.compiler.report import Report
+from kmesh.compiler.routes.unit import RoutingUnit, compile_routing
 from kmesh.errors import Unsupported
 from kmesh.maps.image import Fragment, MapImage
 from kmesh.model.address import V4_MAPPED
@@ -38,13 +40,16 @@ class Compilation:
     image: MapImage
     program: Program
     """After every pass: what `kmeshctl dump ir` shows."""
+    routings: Mapping[str, RoutingUnit] = field(default_factory=dict)
+    """By name, those that listeners lead to."""
     inactive: tuple[Report, ...] = ()
     """Of listeners that capture less than they say."""
 
     @property
     def reports(self) -> tuple[Report, ...]:
-        """Of every resource in use: listeners by name, then clusters by name. Costs the whole program each time."""
-        return _collect_reports(self.inactive, self.program)
+        """Of every resource in use: listeners, then routes, then clusters. Costs the whole program each time."""
+        routings = chain.from_iterable(unit.reports for unit in self.routings.values())
+        return _collect_reports(self.inactive, self.program, routings)
 
 
 class _Compiled(NamedTuple, Generic[_Unit]):
@@ -63,26 +68,29 @@ class Compiler:
         self._snapshot = Snapshot()
         self._claims = Claims(destinations={}, reports=())
         self._listeners: dict[str, _Compiled[ListenerUnit]] = {}
+        self._routings: dict[str, RoutingUnit] = {}
         self._clusters: dict[str, _Compiled[ClusterUnit]] = {}
         self._reached: tuple[str, ...] = ()
-        """Names of the clusters that listeners lead to, sorted."""
+        """Names of the clusters that listeners and routes lead to, sorted."""
         self._fragments: dict[tuple[str, str], Fragment] = {}
 
     def compile(self, snapshot: Snapshot) -> Compilation:
-        names = [*self._listeners], [*self._clusters]
+        names, routings = ([*self._listeners], [*self._clusters]), self._routings
         listeners = self._compile_listeners(snapshot)
         clusters = self._compile_clusters(snapshot)
         self._snapshot = snapshot
-        if names == ([*self._listeners], [*self._clusters]):
-            fragments = {**self._fragments, **_fragments_of(listeners, clusters)}
+        if names == ([*self._listeners], [*self._clusters]) and routings is self._routings:
+            fragments = {**self._fragments, **_fragments_of(listeners, {}, clusters)}
         else:
-            fragments = _fragments_of(self._listeners, self._clusters)
+            fragments = _fragments_of(self._listeners, self._routings, self._clusters)
         self._fragments = fragments
         program = Program(
             listeners=tuple([compiled.unit for compiled in self._listeners.values()]),
             clusters=tuple([compiled.unit for compiled in self._clusters.values()]),
         )
-        return Compilation(image=MapImage(fragments), program=program, inactive=self._claims.reports)
+        return Compilation(
+            image=MapImage(fragments), program=program, routings=self._routings, inactive=self._claims.reports
+        )
 
     def _compile_listeners(self, snapshot: Snapshot) -> dict[str, _Compiled[ListenerUnit]]:
         """Returns those that are new."""
@@ -115,8 +123,19 @@ class Compiler:
             for unit in lowered
         }
         self._listeners = _merge(known, fresh, claims)
-        self._reached = tuple(sorted({name for c in self._listeners.values() for name in _clusters_of(c.unit)}))
+        self._compile_routings()
         return fresh
+
+    def _compile_routings(self) -> None:
+        """After listeners have changed: what they lead to."""
+        routings = {routing.name: routing for c in self._listeners.values() for routing in _routings_of(c.unit)}
+        known = self._routings
+        units = {name: compile_routing(routing, known.get(name)) for name, routing in sorted(routings.items())}
+        if not _is_same(known, units):
+            self._routings = units
+        reached = {name for unit in units.values() for name in unit.clusters}
+        reached.update(name for c in self._listeners.values() for name in _clusters_of(c.unit))
+        self._reached = tuple(sorted(reached))
 
     def _compile_clusters(self, snapshot: Snapshot) -> dict[str, _Compiled[ClusterUnit]]:
         """Returns those that are new."""
@@ -154,9 +173,13 @@ def _merge(
 
 
 def _fragments_of(
-    listeners: Mapping[str, _Compiled[ListenerUnit]], clusters: Mapping[str, _Compiled[ClusterUnit]]
+    listeners: Mapping[str, _Compiled[ListenerUnit]],
+    routings: Mapping[str, RoutingUnit],
+    clusters: Mapping[str, _Compiled[ClusterUnit]],
 ) -> dict[tuple[str, str], Fragment]:
     fragments = {("listener", name): compiled.fragment for name, compiled in listeners.items()}
+    for unit in routings.values():
+        fragments.update(unit.fragments)
     return fragments | {("cluster", name): compiled.fragment for name, compiled in clusters.items()}
 
 
@@ -216,7 +239,12 @@ def _clusters_of(unit: ListenerUnit) -> set[str]:
     }
 
 
-def _collect_reports(inactive: Iterable[Report], program: Program) -> tuple[Report, ...]:
+def _routings_of(unit: ListenerUnit) -> Iterator[Routing]:
+    for frontend in unit.frontends:
+        yield from (leaf.routing for leaf in leaves(frontend.choice) if isinstance(leaf, ToRoutes))
+
+
+def _collect_reports(inactive: Iterable[Report], program: Program, routings: Iterable[Report]) -> tuple[Report, ...]:
     reports = [*inactive]
     ipv6_only = {unit.name for unit in program.clusters if unit.has_ipv6_only}
     for listener in program.listeners:
@@ -224,6 +252,7 @@ def _collect_reports(inactive: Iterable[Report], program: Program) -> tuple[Repo
         if ipv6_only:
             reports += _report_family_gaps(listener, ipv6_only)
     reports.sort(key=lambda report: report.name)
+    reports += routings
     for cluster in program.clusters:
         reports += cluster.reports
     return tuple(dict.fromkeys(reports))

@@ -69,7 +69,7 @@ class DomainIndex:
     def with_ids(self, changed: Mapping[int, int]) -> DomainIndex:
         """The index where the domains of these hashes, all of them known, have other records."""
         new = DomainIndex.__new__(DomainIndex)
-        new._ids, new._keys, new._blocks = self._ids | changed, self._keys, self._blocks
+        new._ids, new._keys, new._blocks = {**self._ids, **changed}, self._keys, self._blocks
         starts = [self._keys[start] for start, _ in self._blocks]
         new._leaves = self._leaves.copy()
         for place in {bisect_right(starts, key) - 1 for key in changed}:

@@ -93,6 +93,8 @@ def compile_routing(
     routing: Routing, before: RoutingUnit | None = None, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> RoutingUnit:
     """`before` is what the unit of that name was; what did not change is taken from there."""
+    if before and before.routing == routing:
+        return before
     options = HostOptions(features=routing.config.features)
     known = before.hosts if before and before.options == options else {}
     hosts = {
