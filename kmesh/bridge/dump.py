@@ -88,9 +88,9 @@ def _list_elements(view: BridgeView, kind: DumpKind, *, has_units: bool) -> Iter
             return map(UnitElement, chain[ListenerUnit | ClusterUnit](program.listeners, program.clusters))
         case DumpKind.IMAGE:
             image = view.image()
-            return list_records(image.records(), image, has_units=has_units)
+            return list_records(image.records(), image, view.program(), has_units=has_units)
         case DumpKind.MAPS:
-            return list_records(view.kernel_records(), view.image(), has_units=has_units)
+            return list_records(view.kernel_records(), view.image(), view.program(), has_units=has_units)
         case _:
             assert_never(kind)
 

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from kmesh.bridge.outline import outline
 from kmesh.bridge.view import AcceptedResource
-from kmesh.compiler.ir import ClusterUnit, ListenerUnit
+from kmesh.compiler.ir import ClusterUnit, ListenerUnit, Program, ToRoutes, leaves
 from kmesh.compiler.printer import print_unit
-from kmesh.maps.decode import Names, describe_record, name_clusters, print_record
+from kmesh.compiler.routes.fields import header_field, parameter_field
+from kmesh.maps.decode import Names, describe_record, name_units, print_record
 from kmesh.maps.image import MapImage, MapName, Record
 from kmesh.model.plain import to_plain
 from kmesh.model.snapshot import Snapshot
@@ -168,16 +169,30 @@ def list_values(snapshot: Snapshot) -> Iterator[ValueElement]:
             yield ValueElement(kind, name, value)
 
 
-def list_records(records: Iterable[Record], image: MapImage, *, has_units: bool) -> Iterator[RecordElement]:
-    """Sorted, each once. `image` gives the names; `has_units` says to look up the units, which takes memory."""
+def list_records(
+    records: Iterable[Record], image: MapImage, program: Program, *, has_units: bool
+) -> Iterator[RecordElement]:
+    """Sorted, each once. `image` and `program` give the names; `has_units` looks up the units, which takes memory."""
     tables: dict[MapName, dict[bytes, bytes]] = {name: {} for name in _SHOWN_MAPS}
     for map_name, key, value in records:
         tables[map_name][key] = value
     units = _find_units(image) if has_units else {}
-    names = Names(clusters=name_clusters(image), backends=tables[MapName.BACKEND])
+    names = Names(units=name_units(image), backends=tables[MapName.BACKEND], fields=_name_fields(program))
     for map_name, table in tables.items():
         for key in sorted(table):
             yield RecordElement(map_name, key, table[key], names, units.get((map_name, key), ()))
+
+
+def _name_fields(program: Program) -> Mapping[int, str]:
+    """The headers and query parameters that routes look at, by their ids in records."""
+    choices = (leaf for unit in program.listeners for frontend in unit.frontends for leaf in leaves(frontend.choice))
+    configs = {choice.routing.name: choice.routing.config for choice in choices if isinstance(choice, ToRoutes)}
+    hosts = (host for config in configs.values() for host in config.virtual_hosts)
+    names: dict[int, str] = {}
+    for match in (route.match for host in hosts for route in host.routes):
+        names |= {header_field(header.name): f"header {header.name}" for header in match.headers}
+        names |= {parameter_field(query.name): f"parameter {query.name}" for query in match.query_parameters}
+    return names
 
 
 def _find_units(image: MapImage) -> Mapping[tuple[MapName, bytes], tuple[str, ...]]:

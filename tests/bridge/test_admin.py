@@ -118,7 +118,7 @@ def test_every_dump_in_both_formats(tmp_path: Path, kind: pb.DumpKind) -> None:
         pytest.param(
             pb.DumpRequest(kind=pb.DumpKind.MAPS, format=pb.DumpFormat.TEXT, type="km_nodes"),
             Code.INVALID_ARGUMENT,
-            "no type 'km_nodes': choose one of km_frontend, km_cluster",
+            "no type 'km_nodes': choose one of km_frontend, km_routing",
             id="unknown type",
         ),
         pytest.param(pb.DumpRequest(), Code.INVALID_ARGUMENT, "knows no such dump", id="no kind"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmesh.maps.decode import Names, describe_record, name_clusters, print_record
+from kmesh.maps.decode import Names, describe_record, name_units, print_record
 from kmesh.maps.image import Fragment, MapImage, MapName, Record
 from kmesh.model.address import Protocol, SocketAddress
 from kmesh.records.constants import Action, Reason
@@ -16,7 +16,7 @@ QUARTER = 2**30 - 1
 V4, V6 = SocketAddress.parse("10.1.0.1", 8080), SocketAddress.parse("2001:db8::1", 9090)
 REVIEWS, _ = cluster("reviews", Action.NONE, 0)
 ONE, ONE_RECORD = backend(V4, V6, cluster_name="reviews")
-NAMES = Names(clusters={REVIEWS: "reviews"}, backends={key64(ONE): ONE_RECORD[2]})
+NAMES = Names(units={REVIEWS: "reviews"}, backends={key64(ONE): ONE_RECORD[2]})
 
 
 def show(record: Record) -> list[str]:
@@ -103,4 +103,4 @@ def test_cursor_node() -> None:
 
 def test_cluster_names_come_from_the_units_of_an_image() -> None:
     image = MapImage({("listener", "web"): Fragment.of(()), ("cluster", "reviews"): Fragment.of(())})
-    assert name_clusters(image) == {REVIEWS: "reviews"}
+    assert name_units(image) == {REVIEWS: "reviews"}

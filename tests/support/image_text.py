@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from socket import ntohs
 
+from kmesh.maps.decode import Names, describe_record, name_units, print_record
 from kmesh.maps.image import MapImage, MapName
 from kmesh.model.address import V4_MAPPED, Protocol, SocketAddress
 from kmesh.records.constants import Action, Family, NodeKind, Reason
-from kmesh.records.digest import name_id
 from kmesh.records.layout import BACKEND, CELL, ENTRY, FRONTEND_KEY, NODE
 
 __all__ = ["print_image"]
 
 
 def print_image(image: MapImage) -> str:
-    clusters = {name_id(*unit): unit[1] for unit in image.fragments}
+    clusters = name_units(image)
     return "".join(
         f"{line}\n"
         for name, table in image.tables().items()
@@ -42,6 +42,11 @@ def _print_record(name: MapName, key: bytes, value: bytes, clusters: dict[int, s
             yield f"backend {number:016x} {' '.join(v4 + v6)} of {clusters[cluster]}"
         case MapName.CURSOR:
             yield f"cursor {number:016x} starts at {int.from_bytes(value, 'little')}"
+        case _:  # of requests: a page's content shows in its automaton's id, and all else in full
+            record = describe_record(name, key, value, Names(units=clusters, backends={}))
+            first, *more = print_record(name, record)
+            yield f"{name.value.removeprefix('km_')} {first}"
+            yield from more
 
 
 def _print_cell(value: bytes, clusters: dict[int, str]) -> str:
