@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 
-__all__ = ["layout_digest", "program_digest", "program_text"]
+__all__ = ["layout_digest", "matcher_text", "program_digest", "program_text"]
 
 _UAPI = "#include <uapi/linux/bpf.h>\n#include <uapi/linux/in.h>\n#include <uapi/linux/errno.h>\n"
 _LAYOUT = ("km_records.h", "km_maps.h")
@@ -22,6 +22,7 @@ _PROGRAMS = (
     "km_peername.c",
     "km_datagram.c",
 )
+_MATCHER = ("km_cell.h", "km_choose.h", "km_automaton.h", "km_head.h", "km_route.h")
 
 
 def _join(names: tuple[str, ...]) -> str:
@@ -32,6 +33,11 @@ def _join(names: tuple[str, ...]) -> str:
 def program_text() -> str:
     """Everything the loader compiles."""
     return _UAPI + _join(_LAYOUT) + _join(_PROGRAMS)
+
+
+def matcher_text() -> str:
+    """What a program that routes requests one by one begins with."""
+    return _UAPI + _join(_LAYOUT) + _join(_MATCHER)
 
 
 def layout_digest() -> str:
