@@ -10,6 +10,7 @@ import json
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from kmesh.xds.resources import listener
 from tests.support.envoy import Envoy, run_envoy
 from tests.support.resources import encode, filter_chain, http_manager, socket_address, static_cluster
 
-__all__ = ["CLUSTERS", "Answer", "Case", "answer_here", "ask_envoy", "decode_case"]
+__all__ = ["CLUSTERS", "PORT_MARK", "Answer", "Case", "answer_here", "ask_envoy", "ask_head", "decode_case"]
+__all__ += ["fill_port", "run_oracle", "write_request"]
 
 CLUSTERS = ("c0", "c1", "c2", "c3")
 PORT_MARK = b"{port}"
@@ -73,7 +75,7 @@ def answer_here(case: Case, port: int) -> list[Answer | None]:
     assert manager.route_config
     routed = (
         route_request(manager.route_config, manager.normalization, request, port=port)
-        for request in _with_port(case.requests, port)
+        for request in fill_port(case.requests, port)
     )
     return list(map(_to_answer, routed))
 
@@ -92,7 +94,8 @@ def _to_answer(routed: Routed) -> Answer | None:
             return None
 
 
-def _with_port(requests: Iterable[Request], port: int) -> Iterator[Request]:
+def fill_port(requests: Iterable[Request], port: int) -> Iterator[Request]:
+    """With the port in place of its mark."""
     text = str(port).encode()
     for request in requests:
         headers = tuple((name, value.replace(PORT_MARK, text)) for name, value in request.headers)
@@ -105,12 +108,23 @@ def _with_port(requests: Iterable[Request], port: int) -> Iterator[Request]:
 
 def ask_envoy(cases: list[Case]) -> list[tuple[int, list[Answer]]]:
     """For each case the port it was asked on, and Envoy's answers."""
+    with run_oracle(cases) as ports:
+        return [(port, _exchange_all(port, case.requests)) for port, case in zip(ports, cases, strict=True)]
+
+
+@contextmanager
+def run_oracle(cases: list[Case]) -> Iterator[list[int]]:
+    """An Envoy that has all of them, each on the port that is given for it."""
     with tempfile.TemporaryDirectory(prefix="kmesh-oracle-") as name, run_envoy(_bootstrap(cases, name)) as envoy:
         ports = _ports(envoy)
-        return [
-            (ports[f"case-{number}"], _exchange_all(ports[f"case-{number}"], case.requests))
-            for number, case in enumerate(cases)
-        ]
+        yield [ports[f"case-{number}"] for number in range(len(cases))]
+
+
+def ask_head(port: int, head: bytes) -> Answer:
+    """Envoy's answer to one request, as the bytes of its head, on a connection of its own."""
+    with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S) as connection:
+        connection.sendall(head)
+        return _read_answer(connection)[0]
 
 
 def _bootstrap(cases: list[Case], directory: str) -> dict[str, Any]:
@@ -157,7 +171,7 @@ def _ports(envoy: Envoy) -> dict[str, int]:
 def _exchange_all(port: int, requests: Iterable[Request]) -> list[Answer]:
     answers: list[Answer] = []
     connection: socket.socket | None = None
-    for request in _with_port(requests, port):
+    for request in fill_port(requests, port):
         connection = connection or socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S)
         connection.sendall(write_request(request))
         answer, is_open = _read_answer(connection)
