@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kmesh.compiler.interpreter.automaton import Pages, Step, step
+from kmesh.compiler.interpreter.automaton import Pages, step
 from kmesh.compiler.interpreter.broken import Broken
 from kmesh.compiler.interpreter.handed_over import HandedOver, read_reason
 from kmesh.records.constants import LIMITS, Field, Handover, HeadEvent
@@ -47,11 +47,13 @@ def read_head(pages: Pages, automaton: int, received: bytes) -> Head | Handover:
     try:
         while reading.position < len(reading.received):
             taken = step(pages, automaton, state, reading.received[reading.position])
-            _note(reading, taken)
-            if taken.event == HeadEvent.HEAD_END:
+            event = taken.event
+            if event:
+                _note(reading, event, taken.output)
+            if event == HeadEvent.HEAD_END:
                 return Head(fields=tuple(reading.fields), marks=reading.marks, length=reading.position + 1)
             state = taken.state
-            reading.position = _find_next(reading, taken.event)
+            reading.position = _find_next(reading, event)
     except HandedOver as why:
         return why.reason
     return Handover.HEAD_SIZE if len(received) >= LIMITS["HEAD_BYTES"] else Handover.INCOMPLETE
@@ -83,9 +85,8 @@ def _find_next(reading: _Reading, event: int) -> int:
     return control.start() if control else len(reading.received)
 
 
-def _note(reading: _Reading, taken: Step) -> None:
+def _note(reading: _Reading, event: int, output: int) -> None:
     """Raises: HandedOver; Broken for an event that is none."""
-    event = taken.event
     if event >= HeadEvent.HANDOVER:
         raise HandedOver(read_reason(event - HeadEvent.HANDOVER))
     if event & HeadEvent.TARGET_END:
@@ -94,7 +95,7 @@ def _note(reading: _Reading, taken: Step) -> None:
     if HeadEvent.MARK <= event < HeadEvent.TARGET_END:
         reading.marks |= 1 << event - HeadEvent.MARK
     else:
-        _note_field(reading, event, taken.output)
+        _note_field(reading, event, output)
 
 
 def _end_target(reading: _Reading) -> None:
@@ -124,7 +125,7 @@ def _note_field(reading: _Reading, event: int, output: int) -> None:
         case HeadEvent.BARE:
             _record(reading, output, position, position)
         case HeadEvent.NONE | HeadEvent.SKIP | HeadEvent.HEAD_END:
-            pass
+            pass  # NONE behind TARGET_END
         case _:
             raise Broken(f"event {event} in the head automaton")
 
