@@ -33,9 +33,7 @@ def make_endpoint(number: int, weight: int = 1) -> Endpoint:
 
 
 def make_assignment(name: str, endpoints: tuple[Endpoint, ...]) -> ClusterLoadAssignment:
-    return ClusterLoadAssignment(
-        name=name, localities=(LocalityEndpoints(locality=Locality(), endpoints=endpoints),)
-    )
+    return ClusterLoadAssignment(name=name, localities=(LocalityEndpoints(locality=Locality(), endpoints=endpoints),))
 
 
 def make_listener(number: int, *clusters: str) -> Listener:
@@ -209,12 +207,10 @@ ROUTES = RouteConfiguration(name="r", virtual_hosts=(HOST,))
         ),
         pytest.param(limit_chain, "listener l0", id="filter_chain"),
         pytest.param(limit_filter, "listener l0", id="network_filter"),
-        pytest.param(
-            lambda s: with_routes(s, replace(ROUTES, features=ASKED)), "route configuration r", id="route_config"
-        ),
+        pytest.param(lambda s: with_routes(s, replace(ROUTES, features=ASKED)), "listener l0", id="route_config"),
         pytest.param(
             lambda s: with_routes(s, replace(ROUTES, virtual_hosts=(replace(HOST, features=ASKED),))),
-            "route configuration r",
+            "listener l0",
             id="virtual_host",
         ),
         pytest.param(
