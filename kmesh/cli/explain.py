@@ -34,10 +34,13 @@ The URL's address and port select the listener, as connect() would; a name is re
 authority unless -H gives another. The answer says which listener, route configuration, virtual host and route, what
 the action is, and for the routes before it the condition that failed.
 
-"path" is how such a connection is carried today:
-  kernel   given its endpoint at connect(), and every request on it goes there
-  refused  connect() fails with ECONNREFUSED; "why" says what is not supported
-  direct   no listener captures it: it goes where the application sends it
+"path" is how the configuration has such a request carried, and "why" has each reason:
+  kernel    given its endpoint at connect() with all requests of the connection, or matched in the kernel
+  relay     by user space on the same node, for what the kernel does not do
+  waypoint  by a full proxy elsewhere, for what runs filters
+  refused   connect() fails with ECONNREFUSED, or nothing does what the route asks for
+  direct    no listener captures it: it goes where the application sends it
+Where requests are to be routed one by one connections are refused for now; "why" says that too.
 
 An action is one of cluster, weighted, redirect, direct_response, no_route, and undecided where Envoy's answer
 depends on what is not modelled. The exit status is 0 when a route was found and 3 when none was.

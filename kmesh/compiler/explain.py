@@ -1,14 +1,14 @@
 """What becomes of one HTTP request: which listener, route and action, and whether and how it is carried. Pure.
 
-The listener is found as connect() finds it, the route by kmesh.compiler.semantics, and `path` is what the compiler's
-passes make of the listener: today a connection is either decided at connect (KERNEL) or refused.
+The listener is found as connect() finds it, the route by kmesh.compiler.semantics, and `path` is what the compiler
+makes of the listener: a connection decided at connect or refused, or routes, by which each request goes its own way.
+Until requests are carried so, connections to such a listener are refused, and `why` says that too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from kmesh.compiler import semantics
 from kmesh.compiler.build import build_cluster, build_listener
@@ -18,6 +18,7 @@ from kmesh.compiler.ir import Choice, Filtered, ListenerUnit, OneOf, Program, Re
 from kmesh.compiler.passes import run_passes
 from kmesh.compiler.passes.select_chains import select_chains
 from kmesh.compiler.report import Report
+from kmesh.compiler.request_path import Path, find_request_path
 from kmesh.compiler.semantics import Reply, Request, Routed, Undecided, route_request
 from kmesh.errors import Unsupported
 from kmesh.model.address import WILDCARD_V4, WILDCARD_V6, Protocol, SocketAddress
@@ -34,16 +35,6 @@ Action = dict[str, object]
 """`kind`, and what belongs to it."""
 
 _DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
-
-
-class Path(Enum):
-    """How the connection is carried."""
-
-    KERNEL = "kernel"
-    """Given its endpoint at connect(); every request on it goes there."""
-    REFUSED = "refused"
-    DIRECT = "direct"
-    """No listener captures it: it goes where the application sends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +77,14 @@ def explain(snapshot: Snapshot, destination: SocketAddress, request: Request) ->
         return Explanation(
             action={"kind": "no_route"}, path=Path.DIRECT, why=(f"no listener captures {destination}",)
         )
-    path, why = _carry(snapshot, unit)
+    lowered = run_passes(Program(listeners=(unit,))).listeners[0]
+    path, why = _carry(snapshot, lowered)
     chain = _select_chain(unit)
     match chain.network if chain else None:
         case TcpProxy(clusters=clusters):
             found = Explanation(action=_choose(clusters), path=path)
         case HttpConnectionManager() as manager:
-            found = _explain_http(snapshot, manager, destination, request, path)
+            found = _explain_http(snapshot, manager, destination, request, path, lowered.frontends[0].choice)
         case _:
             action: Action = {"kind": "undecided", "feature": "the filter chain" if chain else "filter_chain_match"}
             found = Explanation(action=action, path=path)
@@ -143,20 +135,30 @@ def _prefer(
 
 
 def _explain_http(
-    snapshot: Snapshot, manager: HttpConnectionManager, destination: SocketAddress, request: Request, path: Path
+    snapshot: Snapshot,
+    manager: HttpConnectionManager,
+    destination: SocketAddress,
+    request: Request,
+    path: Path,
+    choice: Choice,
 ) -> Explanation:
+    """`path` is the connection's; where that leads to routes, each request has its own."""
     config = manager.route_config or snapshot.route_configs.get(manager.rds_name)
     if config is None:
         why = (f"there is no route configuration {manager.rds_name!r}",)
         return Explanation(action={"kind": "no_route", "status": 404}, path=path, why=why)
     routed = route_request(config, manager.normalization, request, port=destination.port)
+    reasons: tuple[str, ...] = ()
+    if isinstance(choice, ToRoutes):
+        path, reasons = find_request_path(choice.routing, request, routed, destination.port)
+        reasons += tuple(_find_refusals(snapshot, _clusters_of(routed)).values())
     return Explanation(
         route_config=config.name,
         virtual_host=routed.virtual_host.name if routed.virtual_host else None,
         route=_name_route(routed),
         action=_describe_action(routed),
         path=path,
-        why=_explain_chance(routed),
+        why=(*_explain_chance(routed), *reasons),
         rejected=tuple(
             f"route {rejection.route.name or rejection.index}: {rejection.condition}" for rejection in routed.rejected
         ),
@@ -190,6 +192,16 @@ def _choose(clusters: Iterable[WeightedCluster]) -> Action:
     return {"kind": "weighted", "clusters": weights}
 
 
+def _clusters_of(routed: Routed) -> tuple[str, ...]:
+    match routed.outcome:
+        case semantics.ToCluster(name):
+            return (name,)
+        case semantics.ToOneOf(clusters):
+            return tuple(weighted.name for weighted in clusters)
+        case _:
+            return ()
+
+
 def _explain_chance(routed: Routed) -> tuple[str, ...]:
     if not routed.route or routed.route.match.per_million == MILLION:
         return ()
@@ -200,13 +212,15 @@ def _explain_chance(routed: Routed) -> tuple[str, ...]:
 # The path
 
 
-def _carry(snapshot: Snapshot, unit: ListenerUnit) -> tuple[Path, tuple[str, ...]]:
+def _carry(snapshot: Snapshot, lowered: ListenerUnit) -> tuple[Path, tuple[str, ...]]:
     """What the compiler makes of the listener's connections to this destination, and of its clusters."""
-    lowered = run_passes(Program(listeners=(unit,))).listeners[0]
     choice = lowered.frontends[0].choice
-    if isinstance(choice, (Refuse, ToRoutes)):
-        refusals = [_describe(report) for report in lowered.reports if report.effect is Effect.REFUSED]
-        return Path.REFUSED, (*refusals, f"connections are refused at connect: {_name_refusal(choice)}")
+    refusals = [_describe(report) for report in lowered.reports if report.effect is Effect.REFUSED]
+    match choice:
+        case Refuse(reason):
+            return Path.REFUSED, (*refusals, f"connections are refused at connect: {reason.name.lower()}")
+        case ToRoutes():
+            return Path.REFUSED, (*refusals, "for now connections to the listener are refused at connect")
     try:
         emit_listener(lowered)
     except Unsupported as unsupported:
@@ -214,18 +228,18 @@ def _carry(snapshot: Snapshot, unit: ListenerUnit) -> tuple[Path, tuple[str, ...
     return _carry_to_clusters(snapshot, lowered, choice)
 
 
-def _name_refusal(choice: Refuse | ToRoutes) -> str:
-    return choice.reason.name.lower() if isinstance(choice, Refuse) else "unsupported"
-
-
 def _carry_to_clusters(snapshot: Snapshot, unit: ListenerUnit, choice: Choice) -> tuple[Path, tuple[str, ...]]:
     why = [_describe(report) for report in unit.reports]
     clusters = [leaf.name for leaf in leaves(choice) if isinstance(leaf, ToCluster)]
-    refusals = {name: refusal for name in clusters if (refusal := _find_refusal(snapshot, name))}
+    refusals = _find_refusals(snapshot, clusters)
     why += refusals.values()
     if len(refusals) == len(clusters):
         return Path.REFUSED, tuple(why)
     return Path.KERNEL, (*why, "decided at connect: every request of the connection goes to the same endpoint")
+
+
+def _find_refusals(snapshot: Snapshot, clusters: Iterable[str]) -> dict[str, str]:
+    return {name: refusal for name in clusters if (refusal := _find_refusal(snapshot, name))}
 
 
 def _find_refusal(snapshot: Snapshot, name: str) -> str | None:

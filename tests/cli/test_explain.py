@@ -32,7 +32,7 @@ def test_offline_as_json() -> None:
     answer = json.loads(got.stdout)
     assert (got.returncode, got.stderr, list(answer)) == (0, "", KEYS)
     assert answer["listener"] == answer["route_config"] == "by-path"
-    assert (answer["virtual_host"], answer["route"], answer["path"]) == ("any", 1, "refused")
+    assert (answer["virtual_host"], answer["route"], answer["path"]) == ("any", 1, "relay")
     assert answer["action"] == {"kind": "cluster", "cluster": "shop-v1"}
     assert answer["rejected"] == ["route 0: prefix '/reviews': the path is '/a'"]
 

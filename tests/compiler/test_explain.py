@@ -86,7 +86,6 @@ def test_route(request_: dict[str, Any], route_: str | int | None, action: dict[
     assert (got.listener, got.route_config) == ("web", "inline")
     assert (got.route, got.action) == (route_, action)
     assert got.is_found is (action["kind"] != "no_route")
-    assert got.path is Path.REFUSED, "requests are not yet routed one by one"
 
 
 def test_rejected_routes_say_what_failed() -> None:
@@ -98,11 +97,17 @@ def test_rejected_routes_say_what_failed() -> None:
     )
 
 
-def test_refusals_are_explained() -> None:
+def test_routing_says_that_connections_are_refused_for_now() -> None:
     got = ask(BY_ROUTES)
-    assert len(got.why) == 2
-    assert "requests are not yet routed one by one" in got.why[0]
-    assert got.why[1] == "connections are refused at connect: unsupported"
+    assert (got.path, len(got.why)) == (Path.RELAY, 3)
+    assert got.why[0] == "no route of the virtual host takes it: the relay answers"
+    assert "requests are not yet routed one by one" in got.why[1]
+    assert got.why[2] == "for now connections to the listener are refused at connect"
+
+
+def test_connections_that_are_refused_for_good() -> None:
+    got = ask(snapshot(on("web", HOST, 80, http_manager(route_config={"name": "r"}))))
+    assert (got.path, got.why) == (Path.REFUSED, ("connections are refused at connect: no_route",))
 
 
 def test_one_cluster_is_decided_at_connect() -> None:
@@ -175,3 +180,136 @@ def test_routes_taken_by_chance() -> None:
     got = ask(snapshot(on("web", HOST, 80, http_manager([some, route_to("c")]))))
     assert got.action == {"kind": "cluster", "cluster": "d"}
     assert got.why[0] == "the route takes 50000 of 1000000 requests by chance; the others go on to the next"
+
+
+OFF = {"timeout": "0s"}
+KERNEL = ("matched in the kernel, request by request",)
+
+
+def by_path(*routes: dict[str, Any], host: dict[str, Any] | None = None, **manager: Any) -> Snapshot:
+    """With a last route that sends what is left to another cluster, so that requests are routed one by one."""
+    hosts = [{"name": "v", "domains": ["*"], "routes": [*routes, route_to("d")], **(host or {})}]
+    return snapshot(on("web", HOST, 80, http_manager(route_config={"name": "r", "virtual_hosts": hosts}, **manager)))
+
+
+def to_c(**action: Any) -> dict[str, Any]:
+    return path_route("/a", route={"cluster": "c", **OFF, **action})
+
+
+def of_path(held: Snapshot, **request: Any) -> tuple[Path, tuple[str, ...]]:
+    """Without what is said of the connection."""
+    got = ask(held, **{"target": b"/a", **request})
+    assert got.why[-1] == "for now connections to the listener are refused at connect"
+    return got.path, got.why[:-2]
+
+
+CORS = {"cors": {"allow_origin_string_match": [{"exact": "a"}]}}
+REWRITE = {"prefix_rewrite": "/b"}
+REWRITE_WHY = "RouteAction.prefix_rewrite: relay: the head is rewritten in user space before it goes on"
+CORS_WHY = "RouteAction.cors: waypoint: answers preflight requests, which a filter does"
+
+
+@pytest.mark.parametrize(
+    ("held", "path", "why"),
+    [
+        pytest.param(by_path(to_c()), Path.KERNEL, KERNEL, id="kernel"),
+        pytest.param(by_path(to_c(**REWRITE)), Path.RELAY, (REWRITE_WHY,), id="feature of the route"),
+        pytest.param(by_path(to_c(**CORS)), Path.WAYPOINT, (CORS_WHY,), id="of a waypoint"),
+        pytest.param(by_path(to_c(**REWRITE, **CORS)), Path.WAYPOINT, (REWRITE_WHY, CORS_WHY), id="the furthest"),
+        pytest.param(
+            by_path(to_c(), host={"request_headers_to_remove": ["x"]}),
+            Path.RELAY,
+            (
+                "VirtualHost.request_headers_to_remove: relay: the bytes of a head are passed on as they are,"
+                " so it is rewritten in user space",
+            ),
+            id="feature of the virtual host",
+        ),
+        pytest.param(
+            by_path(path_route("/a", non_forwarding_action={})),
+            Path.RELAY,
+            ("Route.non_forwarding_action: relay: answered as Envoy's router does, with no cluster to go to",),
+            id="action",
+        ),
+        pytest.param(
+            by_path(to_c(metadata_match={"filter_metadata": {"envoy.lb": {"a": "b"}}})),
+            Path.REFUSED,
+            ("RouteAction.metadata_match: refused: endpoints are not yet told apart by metadata",),
+            id="feature that nothing does",
+        ),
+        pytest.param(
+            by_path({"match": {"safe_regex": {"regex": r"/\pL"}}, "route": {"cluster": "c", **OFF}}),
+            Path.REFUSED,
+            (r"a condition that nothing here can decide: the Unicode class \pL",),
+            id="condition",
+        ),
+        pytest.param(
+            by_path({"match": {"safe_regex": {"regex": "/(a|b)*a(a|b){15}"}}, "route": {"cluster": "c", **OFF}}),
+            Path.RELAY,
+            ("the matcher of virtual host 'v' needs 10,001 subset states or more, and the limit is 10,000",),
+            id="bound",
+        ),
+        pytest.param(
+            by_path(path_route("/a", route={"cluster": "empty", **OFF})),
+            Path.KERNEL,
+            (*KERNEL, "cluster empty: connections are refused: blackhole"),
+            id="cluster that refuses",
+        ),
+    ],
+)
+def test_path_of_a_route(held: Snapshot, path: Path, why: tuple[str, ...]) -> None:
+    assert of_path(held) == (path, why)
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        pytest.param({"target": b"http://shop/a"}, "the target does not begin with a slash", id="absolute form"),
+        pytest.param(
+            {"method": b"PURGE"},
+            "the kernel takes GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH and TRACE only",
+            id="method",
+        ),
+        pytest.param(
+            {"target": b"//a"},
+            "the path or Host has what the listener's normalisation may change",
+            id="normalisation",
+        ),
+        pytest.param(
+            {"headers": ((b"Host", b"a"),)},
+            "Host is missing, repeated, empty, no host, or longer than 168 bytes",
+            id="two hosts",
+        ),
+        pytest.param(
+            {"headers": ((b"x", b"y" * 8192),)},
+            "the head has 8,192 bytes or more, and the kernel reads fewer",
+            id="long",
+        ),
+        pytest.param(
+            {"headers": ((b"x y", b""),)},
+            "the head is not what the kernel's strict reader takes: the relay reads it, or answers 400",
+            id="malformed",
+        ),
+        pytest.param(
+            {"headers": ((b"accept", b"a"), (b"accept", b"b"))},
+            "a header that routes look at comes more than once, and its values count as one",
+            id="repeated",
+        ),
+    ],
+)
+def test_head_that_is_the_relays(request_: dict[str, Any], why: str) -> None:
+    by_header = to_c()
+    by_header["match"]["headers"] = [{"name": "accept", "string_match": {"exact": "a,b"}}]
+    held = by_path(by_header, to_c(), merge_slashes=True)
+    assert of_path(held, **request_) == (Path.RELAY, (why,))
+
+
+def test_head_and_route_both_have_their_reasons() -> None:
+    held = by_path(to_c(**CORS), merge_slashes=True)
+    want = ("the path or Host has what the listener's normalisation may change", CORS_WHY)
+    assert of_path(held, target=b"//a") == (Path.WAYPOINT, want)
+
+
+def test_host_that_no_virtual_host_is_for() -> None:
+    got = of_path(by_path(to_c(), host={"domains": ["other"]}))
+    assert got == (Path.RELAY, ("no virtual host is for this Host: the relay answers",))
