@@ -32,6 +32,7 @@ LONGEST = b"x" * LIMITS["HOST_BYTES"]
         pytest.param(b"a:00080", MATCHING, (b"a", b"a"), id="matching_port_with_zeros"),
         pytest.param(b"a:81", MATCHING, (b"a:81", b"a:81"), id="other_port"),
         pytest.param(b"a:65616", MATCHING, (b"a:65616", b"a:65616"), id="port_of_seventeen_bits"),
+        pytest.param(b"80", STRIP | IGNORE, (b"80", b"80"), id="digits_without_a_colon"),
         pytest.param(b"a:", STRIP, (b"a:", b"a:"), id="no_digits"),
         pytest.param(b"a:8x", STRIP, (b"a:8x", b"a:8x"), id="not_digits"),
         pytest.param(b":80", STRIP, (b"", b""), id="nothing_but_a_port"),
