@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
-__all__ = ["default_node_id", "find_cgroup2_root", "find_own_address"]
+__all__ = ["default_node_id", "find_own_address"]
 
 # Addresses reserved for documentation (RFC 5737, RFC 3849): routed like any other, and nobody's.
 _ROUTE_PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -38,15 +37,6 @@ def find_own_address() -> str:
         except OSError:
             continue
     return "127.0.0.1"
-
-
-def find_cgroup2_root(mounts: str) -> Path | None:
-    """The first cgroup2 mount in the text of /proc/mounts; None without one."""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) > 2 and fields[2] == "cgroup2":
-            return Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1]))
-    return None
 
 
 def _label(hostname: str) -> str:

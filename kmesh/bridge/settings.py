@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kmesh.bridge.command_line import read_command_line
-from kmesh.bridge.host import default_node_id, find_cgroup2_root
+from kmesh.bridge.host import default_node_id
 from kmesh.bridge.option import (
     Group,
     Option,
@@ -30,6 +30,7 @@ from kmesh.bridge.option import (
 )
 from kmesh.bridge.sources import Given, flag_name, read_environment, read_file
 from kmesh.errors import ConfigError
+from kmesh.kernel.mounts import MOUNTS, list_mounts
 from kmesh.model.address import HostAddress
 
 __all__ = ["OPTIONS", "Settings", "load_settings"]
@@ -188,7 +189,7 @@ OPTIONS: Mapping[str, Option] = {f.name: f.metadata["option"] for f in fields(Se
 
 
 def load_settings(
-    argv: Sequence[str], environ: Mapping[str, str], proc_mounts: Path = Path("/proc/mounts")
+    argv: Sequence[str], environ: Mapping[str, str], proc_mounts: Path = MOUNTS
 ) -> Settings:
     """The settings that a command line (without the program's name), an environment and a file amount to.
 
@@ -261,8 +262,8 @@ def _check_cgroups(cgroups: tuple[Path, ...], proc_mounts: Path) -> tuple[Path, 
             raise ConfigError(f"--cgroup {path} is not a cgroup v2 directory: create it, or correct the path")
     if cgroups:
         return cgroups
-    root = find_cgroup2_root(proc_mounts.read_text())
-    if root is None:
+    roots = list_mounts("cgroup2", proc_mounts)
+    if not roots:
         raise ConfigError("no cgroup2 file system is mounted: run `mount -t cgroup2 none /sys/fs/cgroup`, or use a "
                           "distribution that boots with cgroup v2")
-    return (root,)
+    return (roots[0],)

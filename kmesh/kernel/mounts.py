@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from kmesh.errors import KernelError
 
-__all__ = ["find_cgroup2", "require_bpffs", "require_cgroups"]
+__all__ = ["MOUNTS", "find_cgroup2", "list_mounts", "require_bpffs", "require_cgroups"]
 
-_MOUNTS = Path("/proc/self/mounts")
-
-
-def _mounted(kind: str) -> list[Path]:
-    """Mount points of file systems of one type, in the order mounted."""
-    rows = (line.split() for line in _MOUNTS.read_text().splitlines())
-    return [Path(row[1].encode().decode("unicode_escape")) for row in rows if row[2] == kind]
+MOUNTS = Path("/proc/self/mounts")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-def find_cgroup2() -> Path:
+def list_mounts(kind: str, table: Path = MOUNTS) -> list[Path]:
+    """Mount points of file systems of one type, in the order mounted. Source: proc_pid_mounts(5), fstab(5)."""
+    rows = (line.split(" ") for line in table.read_text().splitlines())
+    points = (row[1] for row in rows if row[2] == kind)
+    return [Path(_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), point)) for point in points]
+
+
+def find_cgroup2(table: Path = MOUNTS) -> Path:
     """The root of the cgroup2 hierarchy. Raises KernelError when it is not mounted."""
-    found = _mounted("cgroup2")
+    found = list_mounts("cgroup2", table)
     if not found:
         raise KernelError("cgroup2 is not mounted: run 'mount -t cgroup2 none /sys/fs/cgroup' and start again")
     return found[0]
@@ -44,12 +47,12 @@ def require_cgroups(paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _roots() -> set[Path]:
-    return {path.resolve() for path in _mounted("cgroup2")}
+    return {path.resolve() for path in list_mounts("cgroup2")}
 
 
 def require_bpffs(path: Path) -> None:
     """See that a bpf file system is mounted at `path`, mounting it there if not. Raises KernelError."""
-    if path.resolve() in {mount.resolve() for mount in _mounted("bpf")}:
+    if path.resolve() in {mount.resolve() for mount in list_mounts("bpf")}:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if not path.is_dir() or libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, None) != 0:

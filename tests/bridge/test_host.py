@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 import socket
 from ipaddress import ip_address
-from pathlib import Path
 
-import pytest
-
-from kmesh.bridge.host import default_node_id, find_cgroup2_root, find_own_address
+from kmesh.bridge.host import default_node_id, find_own_address
 
 
 def test_node_id_has_the_four_parts_that_istiod_wants() -> None:
@@ -29,21 +26,3 @@ def test_own_address_is_one_that_this_host_can_bind() -> None:
     got = find_own_address()
     with socket.socket(socket.AF_INET6 if ":" in got else socket.AF_INET) as s:
         s.bind((got, 0))
-
-
-@pytest.mark.parametrize(
-    ("mounts", "want"),
-    [
-        pytest.param("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", Path("/sys/fs/cgroup"), id="unified"),
-        pytest.param(
-            "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
-            Path("/sys/fs/cgroup/unified"),
-            id="hybrid",
-        ),
-        pytest.param("none /mnt/my\\040cgroups cgroup2 rw 0 0\n", Path("/mnt/my cgroups"), id="escaped"),
-        pytest.param("cgroup2 /tmp/x tmpfs rw 0 0\n", None, id="none: the first column is only a label"),
-        pytest.param("", None, id="empty"),
-    ],
-)
-def test_cgroup2_root(mounts: str, want: Path | None) -> None:
-    assert find_cgroup2_root(mounts) == want

@@ -84,12 +84,31 @@ def test_headers_of_two_packages_are_merged(monkeypatch, tmp_path: Path) -> None
     assert not (tmp_path / "out/include/linux/types.h").exists()
 
 
-def test_no_cgroup2(monkeypatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        pytest.param("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", ["/sys/fs/cgroup"], id="unified"),
+        pytest.param(
+            "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
+            ["/sys/fs/cgroup/unified"],
+            id="hybrid",
+        ),
+        pytest.param("none /mnt/my\\040cgroupé cgroup2 rw 0 0\n", ["/mnt/my cgroupé"], id="escaped"),
+        pytest.param("cgroup2 /tmp/x tmpfs rw 0 0\n", [], id="none: the first column is only a label"),
+        pytest.param("", [], id="empty"),
+    ],
+)
+def test_mounts_are_listed(text: str, want: list[str], tmp_path: Path) -> None:
+    table = tmp_path / "mounts"
+    table.write_text(text)
+    assert mounts.list_mounts("cgroup2", table) == list(map(Path, want))
+
+
+def test_no_cgroup2(tmp_path: Path) -> None:
     table = tmp_path / "mounts"
     table.write_text("proc /proc proc rw 0 0\n")
-    monkeypatch.setattr(mounts, "_MOUNTS", table)
     with pytest.raises(KernelError, match="mount -t cgroup2"):
-        mounts.find_cgroup2()
+        mounts.find_cgroup2(table)
 
 
 def test_cgroups_are_checked(tmp_path: Path) -> None:
