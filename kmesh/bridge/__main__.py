@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 import kmesh
-from kmesh.bridge.bridge import run_bridge
+from kmesh.bridge.bridge import read_config_files, run_bridge
 from kmesh.bridge.data_plane import DataPlane
 from kmesh.bridge.lock import hold_lock
 from kmesh.bridge.logs import configure_logging
@@ -55,6 +55,7 @@ def main() -> int:
 def _run(settings: Settings) -> int:
     if settings.tls:
         build_ssl_context(settings)  # now a mistake ends the start; later it only fails a connection
+    files = read_config_files(settings)  # likewise, before anything is loaded
     prepare_state_dir(settings.state_dir)
     with _hold_instance(settings):
         data_plane = DataPlane(settings.bpffs, settings.instance, settings.cgroup)
@@ -63,7 +64,7 @@ def _run(settings: Settings) -> int:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
         try:
-            uvloop.run(_until_signalled(run_bridge(settings, data_plane)))
+            uvloop.run(_until_signalled(run_bridge(settings, data_plane, files)))
         finally:
             data_plane.close()
     return 0

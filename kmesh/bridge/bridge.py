@@ -15,6 +15,7 @@ import os
 import platform
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,10 +39,11 @@ from kmesh.model.endpoint import ClusterLoadAssignment
 from kmesh.model.snapshot import Snapshot
 from kmesh.xds.client import AdsClient, AdsConfig, Variant
 from kmesh.xds.resources import ALL
+from kmesh.xds.server.catalog import Catalog
 from kmesh.xds.server.config_dir import ConfigDir, follow
 from kmesh.xds.server.serve import AdsServer
 
-__all__ = ["Bridge", "run_bridge"]
+__all__ = ["Bridge", "ConfigFiles", "read_config_files", "run_bridge"]
 
 _log = logging.getLogger(__name__)
 _NOTHING = Compilation(image=EMPTY, program=Program())
@@ -187,10 +189,26 @@ def _utc(unix_time: float) -> str:
     return datetime.fromtimestamp(unix_time, UTC).isoformat(timespec="seconds")
 
 
-async def run_bridge(settings: Settings, data_plane: DataPlane) -> None:
-    """Everything up, until cancelled. Raises: ConfigError."""
+@dataclass(frozen=True, slots=True)
+class ConfigFiles:
+    """A --config-dir, and what it held when it was first read."""
+
+    directory: ConfigDir
+    catalog: Catalog
+
+
+def read_config_files(settings: Settings) -> ConfigFiles | None:
+    """None where there is a server to connect to. Raises: ConfigError."""
+    if settings.config_dir is None:
+        return None
+    directory = ConfigDir(settings.config_dir)
+    return ConfigFiles(directory, directory.read())
+
+
+async def run_bridge(settings: Settings, data_plane: DataPlane, files: ConfigFiles | None) -> None:
+    """Everything up, until cancelled; `files` are those of `settings`. Raises: ConfigError."""
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_control_plane(settings))
+        server = await stack.enter_async_context(_control_plane(settings, files))
         bridge = Bridge(settings, data_plane, server)
         await stack.enter_async_context(serve_admin(bridge, settings.api_socket))
         _log.info("bridge_started", extra={"instance": settings.instance, "xds_server": str(server)})
@@ -198,16 +216,14 @@ async def run_bridge(settings: Settings, data_plane: DataPlane) -> None:
 
 
 @asynccontextmanager
-async def _control_plane(settings: Settings) -> AsyncIterator[HostAddress | Path]:
+async def _control_plane(settings: Settings, files: ConfigFiles | None) -> AsyncIterator[HostAddress | Path]:
     """Where to reach it; with --config-dir it runs here for as long as the context is open."""
-    if settings.xds_server is not None:
+    if files is None:
+        assert settings.xds_server is not None
         yield settings.xds_server
         return
-    assert settings.config_dir is not None
-    directory = ConfigDir(settings.config_dir)
-    catalog = await asyncio.to_thread(directory.read)
-    async with AdsServer(catalog, settings.api_socket.with_suffix(".xds")) as server:
-        follower = asyncio.create_task(follow(directory, server.publish))
+    async with AdsServer(files.catalog, settings.api_socket.with_suffix(".xds")) as server:
+        follower = asyncio.create_task(follow(files.directory, server.publish))
         try:
             yield server.address
         finally:

@@ -92,16 +92,16 @@ def test_wrong_settings_are_one_sentence_and_exit_2(arguments: list[str], want: 
     assert "Traceback" not in got.stderr
 
 
-def test_an_empty_config_dir(tmp_path: Path, bridge: Bridge) -> None:
-    bridge.stop()
-    places = ["--instance", bridge.sandbox.instance, "--cgroup", bridge.sandbox.pods]
+def test_an_empty_config_dir_ends_the_start_before_anything_is_loaded(tmp_path: Path, sandbox: Sandbox) -> None:
+    instance = f"{sandbox.instance}-x"
+    places = ["--instance", instance, "--cgroup", sandbox.pods]
     places += ["--state-dir", tmp_path / "state", "--api-socket", tmp_path / "api.sock"]
     (tmp_path / "empty").mkdir()
     got = run(*BRIDGE, *places, "--config-dir", tmp_path / "empty")
-    bridge.start()
     assert got.returncode == 2
     assert "has no .yaml, .yml or .json file" in got.stderr
     assert "Traceback" not in got.stderr
+    assert not (BPFFS / "kmesh" / instance).exists()
 
 
 @pytest.mark.parametrize("argument", ["--uninstall", "--xds-server=127.0.0.1:1"])
