@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from kmesh.bridge.dump import DumpFormat, DumpKind, cut, dump
+from kmesh.bridge.elements import list_records
+from kmesh.compiler import Compiler
 from kmesh.errors import ConfigError
 from kmesh.maps.image import Fragment, MapImage
 from kmesh.model.address import SocketAddress
+from kmesh.model.snapshot import Snapshot
 from kmesh.records.constants import Action
+from kmesh.xds.resources import listener as listeners
 from tests.support.records import alias_node, backend, cluster, frontend
+from tests.support.resources import encode, http_manager, listener, route_to
 from tests.support.sample_bridge import SampleBridge
 
 HALF = 2**31 - 1
@@ -171,3 +176,17 @@ def test_unknown_type_lists_the_known() -> None:
 )
 def test_cut(pieces: list[str], want: list[str]) -> None:
     assert list(cut(pieces, 3)) == want
+
+
+def test_decisions_name_what_they_look_at() -> None:
+    match = {
+        "prefix": "/",
+        "headers": [{"name": "x-user", "string_match": {"exact": "a"}}],
+        "query_parameters": [{"name": "debug", "present_match": True}],
+    }
+    routes = [route_to("c") | {"match": match}, route_to("d")]
+    name, body = listeners.TYPE.decode(encode("LDS", listener(http_manager(routes))))
+    compiled = Compiler().compile(Snapshot(listeners={name: body}))
+    records = list_records(compiled.image.records(), compiled.image, compiled.program, has_units=False)
+    (decision,) = (record.plain() for record in records if record.type == "km_decision")
+    assert {test["field"] for test in decision["tests"]} == {"header x-user", "parameter debug"}

@@ -111,16 +111,21 @@ def decision(kind: int, tests: list[tuple[int, int, int, int]], links: list[int]
         pytest.param(domain(b"*.shop"), [f"0000000000000009 *.shop -> {DECISION_TEXT}"], id="domain"),
         pytest.param(domain(b"\xff"), [rf"0000000000000009 \xff -> {DECISION_TEXT}"], id="domain that is no text"),
         pytest.param(
-            route(Action.CLUSTER, REVIEWS), [f"{ROUTE_TEXT} of routes[4] -> CLUSTER reviews"], id="route to a cluster"
+            route(Action.CLUSTER, REVIEWS),
+            [f"{ROUTE_LINK:016x} of routes[4] -> CLUSTER reviews"],
+            id="route to a cluster",
         ),
         pytest.param(
             route(Action.HANDOVER, Handover.WAYPOINT),
-            [f"{ROUTE_TEXT} of routes[4] -> HANDOVER WAYPOINT"],
+            [f"{ROUTE_LINK:016x} of routes[4] -> HANDOVER WAYPOINT"],
             id="route that hands over",
         ),
         pytest.param(
             route(Action.NODE, 3, 250_000, DECISION_LINK),
-            [f"{ROUTE_TEXT} of routes[4] -> NODE 0000000000000003 for 250000 of 1000000, others {DECISION_TEXT}"],
+            [
+                f"{ROUTE_LINK:016x} of routes[4] -> NODE 0000000000000003 for 250000 of 1000000,"
+                f" others {DECISION_TEXT}"
+            ],
             id="route by chance",
         ),
         pytest.param(
@@ -131,7 +136,7 @@ def decision(kind: int, tests: list[tuple[int, int, int, int]], links: list[int]
                 ROUTE_LINK,
             ),
             [
-                f"{DECISION_TEXT} TEST of 3, next {ROUTE_TEXT}",
+                f"{DECISION_LINK:016x} TEST of 3, next {ROUTE_TEXT}",
                 "  PATH by 0000000000000001, absent 0000000000000000",
                 "  header x-user by none, inverted 0000000000000002, absent 0000000000000003",
                 "  parameter 0000000000000022 by 0000000000000005, absent 0000000000000001",
@@ -144,14 +149,14 @@ def decision(kind: int, tests: list[tuple[int, int, int, int]], links: list[int]
         pytest.param(
             decision(DecisionKind.SPLIT, [(0x30, 1, 0, ROUTE_LINK)], []),
             [
-                f"{DECISION_TEXT} SPLIT of 1, next none",
+                f"{DECISION_LINK:016x} SPLIT of 1, next none",
                 f"  header 0000000000000030 by 0000000000000001, absent {ROUTE_TEXT}",
             ],
             id="decision by the value",
         ),
         pytest.param(
             decision(9, [], [3]),
-            [f"{DECISION_TEXT} 9 of 0, next none", "   0 -> 0000000000000003"],
+            [f"{DECISION_LINK:016x} 9 of 0, next none", "   0 -> 0000000000000003"],
             id="unknown kinds",
         ),
     ],
@@ -166,7 +171,7 @@ def test_page_is_counted() -> None:
     packed = pack_pages(make_machine(dfa, lambda vector: vector))
     ((key, value),) = packed.records
     assert show((MapName.PAGE, key, value)) == [
-        f"{packed.automaton:016x} page 0: 2 transitions of 1 states, 2 outputs, 3 classes of bytes"
+        f"{packed.automaton:016x} page 0: 2 transitions, 1 rows, 2 outputs, 3 classes"
     ]
 
 

@@ -115,7 +115,7 @@ def describe_decision(key: bytes, value: bytes, names: Names) -> Description:
     packed = decision["links"].rstrip(b"\0")
     links = [packed[at : at + 8] for at in range(0, len(packed), 8)]
     return {
-        "link": _describe_link(id_of(key)),
+        "id": hexadecimal(id_of(key)),
         "kind": name_of(DecisionKind, decision["kind"]),
         "tests": [_describe_test(test, names, is_split=is_split) for test in tests],
         "links": [_describe_link(id_of(link)) for link in links],
@@ -134,7 +134,7 @@ def _describe_test(test: Unpacked, names: Names, *, is_split: bool) -> Descripti
 
 
 def print_decision(record: Description) -> Iterator[str]:
-    yield f"{record['link']} {record['kind']} of {len(record['tests'])}, next {record['next']}"
+    yield f"{record['id']} {record['kind']} of {len(record['tests'])}, next {record['next']}"
     for test in record["tests"]:
         inverted = f", inverted {test['inverted']}" if test["inverted"] != hexadecimal(0) else ""
         yield f"  {test['field']} by {test['automaton']}{inverted}, absent {test['absent']}"
@@ -146,7 +146,7 @@ def describe_route(key: bytes, value: bytes, names: Names) -> Description:
     """`route` is its place in the virtual host, from 0."""
     route: Unpacked = ROUTE.unpack(value)
     return {
-        "link": _describe_link(id_of(key)),
+        "id": hexadecimal(id_of(key)),
         "route": route["route"],
         "per_million": route["per_million"],
         **describe_way(route, names),
@@ -157,11 +157,11 @@ def describe_route(key: bytes, value: bytes, names: Names) -> Description:
 def print_route(record: Description) -> str:
     is_certain = record["per_million"] == MILLION
     chance = "" if is_certain else f" for {record['per_million']} of {MILLION}, others {record['otherwise']}"
-    return f"{record['link']} of routes[{record['route']}] {print_way(record)}{chance}"
+    return f"{record['id']} of routes[{record['route']}] {print_way(record)}{chance}"
 
 
 def describe_page(key: bytes, value: bytes) -> Description:
-    """Counts only. States without an output or a transition of their own do not show in a page."""
+    """Counts only: classes of bytes, states that have an output, transitions, and states (rows) that those leave."""
     asked: Unpacked = PAGE_KEY.unpack(key)
     page: Unpacked = PAGE.unpack(value)
     checks = [check for check, _ in SLOT.struct.iter_unpack(page["slots"])]
@@ -177,8 +177,7 @@ def describe_page(key: bytes, value: bytes) -> Description:
 
 
 def print_page(record: Description) -> str:
-    rows = f"{record['transitions']} transitions of {record['rows']} states"
-    counts = f"{rows}, {record['outputs']} outputs, {record['classes']} classes of bytes"
+    counts = ", ".join(f"{record[name]} {name}" for name in ("transitions", "rows", "outputs", "classes"))
     return f"{record['automaton']} page {record['page']}: {counts}"
 
 
