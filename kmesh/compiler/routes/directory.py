@@ -11,8 +11,8 @@ from struct import Struct
 
 from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Packed, pack_pages
 from kmesh.compiler.routes.bounds import MatcherTooLarge
-from kmesh.compiler.routes.domains import DomainIndex, write_domains
-from kmesh.compiler.routes.wildcards import ANY, build_wildcards, is_wildcard
+from kmesh.compiler.routes.domains import ANY, DomainIndex, is_wildcard, write_domains
+from kmesh.compiler.routes.wildcards import build_wildcards
 from kmesh.maps.image import MapName, Record
 from kmesh.model.match import MILLION
 from kmesh.records.constants import Action, Handover, LinkKind

@@ -22,10 +22,15 @@ from kmesh.records.digest import content_id
 from kmesh.records.hash import hash_text
 from kmesh.records.layout import DOMAIN, INDEX
 
-__all__ = ["DomainIndex", "domain_texts", "write_domains"]
+__all__ = ["ANY", "DomainIndex", "domain_texts", "is_wildcard", "write_domains"]
 
+ANY = b"*"
 _FANOUT, _LONGEST = LIMITS["INDEX_FANOUT"], LIMITS["HOST_BYTES"]
 _ID = Struct("<Q")
+
+
+def is_wildcard(domain: bytes) -> bool:
+    return domain.startswith(ANY) or domain.endswith(ANY)
 
 
 def domain_texts(host: VirtualHost) -> tuple[bytes, ...]:
@@ -35,11 +40,15 @@ def domain_texts(host: VirtualHost) -> tuple[bytes, ...]:
 
 
 def write_domains(texts: Iterable[bytes], link: int) -> tuple[dict[int, int], list[Record]]:
-    """({hash: id of the domain's record}, the records) of one virtual host."""
+    """({hash: id of the domain's record}, the records) of one virtual host.
+
+    A wildcard's record has no text: it is reached by the automaton of wildcards, and by no Host that is spelled so.
+    """
     ids: dict[int, int] = {}
     records: list[Record] = []
     for text in texts:
-        record = DOMAIN.pack(link, len(text), text)
+        literal = b"" if is_wildcard(text) else text
+        record = DOMAIN.pack(link, len(literal), literal)
         number = content_id(record)
         ids[hash_text(text)] = number
         records.append((MapName.DOMAIN, _ID.pack(number), record))

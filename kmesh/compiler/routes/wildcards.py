@@ -2,6 +2,7 @@
 
 The longest suffix wildcard wins, then the longest prefix wildcard, then "*". A wildcard stands for one character at
 least, so "*.x" does not match ".x": each wildcard is two patterns, what it matches and the one text too short for it.
+Only "*" matches everything, an empty host too.
 
 Source: envoy/config/route/v3/route_components.proto, VirtualHost.domains.
 """
@@ -20,15 +21,10 @@ from kmesh.compiler.automata import (
     compile_union,
     make_machine,
 )
+from kmesh.compiler.routes.domains import ANY
 from kmesh.records.hash import hash_text
 
-__all__ = ["ANY", "build_wildcards", "is_wildcard"]
-
-ANY = b"*"
-
-
-def is_wildcard(domain: bytes) -> bool:
-    return domain.startswith(b"*") or domain.endswith(b"*")
+__all__ = ["build_wildcards"]
 
 
 def build_wildcards(domains: Iterable[bytes], *, bounds: Bounds = DEFAULT_BOUNDS) -> Machine:
@@ -56,7 +52,7 @@ def _choose(ranked: list[bytes]) -> Callable[[int], int]:
             lowest = (vector & -vector).bit_length() - 1
             place, is_too_short = divmod(lowest, 2)
             vector &= vector - 1
-            if not is_too_short and not vector & 1 << lowest + 1:
+            if not is_too_short and (ranked[place] == ANY or not vector & 1 << lowest + 1):
                 return hash_text(ranked[place])
         return 0
 
