@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from kmesh.compiler.automata import Kind, Pattern, Regex, Text
 from kmesh.compiler.routes.ir import Condition, FieldName, Test
-from kmesh.compiler.routes.unions import Unions
+from kmesh.compiler.routes.unions import Effort, Unions
 
 __all__ = ["assign_tests"]
 
@@ -80,7 +80,7 @@ def _is_search(pattern: Pattern) -> bool:
 def _part(layer: _Layer, unions: Unions) -> Iterator[_Layer]:
     """Halves of halves, until each has a small automaton or one candidate."""
     patterns = _patterns_of(layer)
-    if len(layer) == 1 or len(patterns) <= 1 or unions.is_small(patterns):
+    if len(layer) == 1 or len(patterns) <= 1 or unions.is_worth(patterns, Effort.TEST):
         if patterns:
             unions.compile(patterns)
         yield layer

@@ -31,6 +31,7 @@ from kmesh.model.match import (
     StringMatch,
     TlsMatch,
 )
+from kmesh.model.route_features import PROXY_HEADER_MATCH
 from kmesh.regex import RegexInvalid, parse_regex
 
 __all__ = ["find_conditions"]
@@ -60,7 +61,7 @@ _Resolved = Condition | bool
 def find_conditions(match: RouteMatch, bounds: Bounds) -> tuple[tuple[Condition, ...] | None, bool]:
     """(what must hold, each condition once, or None where no request can match; whether that is all there is).
 
-    Where it is not all, a condition was left out that nothing here can decide. Its share is not looked at.
+    Where it is not all, conditions were left out that nothing here can decide. Its share is not looked at.
     Raises: AutomatonTooLarge.
     """
     is_complete = not match.unsupported
@@ -81,12 +82,17 @@ def _resolve_all(match: RouteMatch, bounds: Bounds) -> Iterator[_Resolved | None
     yield _resolve_path(match.path)
     if match.is_grpc:
         yield Condition(field=_CONTENT_TYPE, patterns=_GRPC)
-    for header in match.headers:
+    for header in _find_decidable(match):
         yield _resolve_header(header, bounds)
     for parameter in match.query_parameters:
         yield _resolve_parameter(parameter)
     if match.tls:
         yield _resolve_tls(match.tls)
+
+
+def _find_decidable(match: RouteMatch) -> tuple[HeaderMatch, ...]:
+    """None at all where some are on what a proxy sets: what the client sent says nothing about those."""
+    return () if PROXY_HEADER_MATCH in match.unsupported else match.headers
 
 
 def _resolve_path(match: PathMatch) -> _Resolved | None:

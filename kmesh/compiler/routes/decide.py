@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from kmesh.compiler.automata import AutomatonTooLarge
 from kmesh.compiler.routes.assign_tests import assign_tests
 from kmesh.compiler.routes.bounds import DECISION_BITS, DECISION_DEPTH, DECISION_TESTS, check_bound
 from kmesh.compiler.routes.ir import (
@@ -42,6 +41,9 @@ __all__ = ["decide"]
 
 _DECISIONS_PER_ROUTE = 8
 _DECISIONS = 1024
+_STEPS = "steps on one way"
+_TRIED_FIELDS = 4
+"""To split by: the path, and those that most candidates look at."""
 _Rows = list[tuple[Condition, ...]]
 """Of each candidate, what is to be asked of it."""
 _NO_ROUTE = Take(index=0, way=HandOver(Handover.NO_ROUTE))
@@ -61,6 +63,8 @@ class _List:
     numbers: tuple[int, ...]
     settled: frozenset[FieldName]
     """Fields whose conditions all of them meet."""
+    is_solid: bool = False
+    """No field tells them apart: they are tested in turns."""
 
     def behind(self, count: int) -> _List:
         return replace(self, numbers=self.numbers[count:])
@@ -79,11 +83,11 @@ class _Builder:
 
     def build(self, wanted: _List, depth: int) -> Number:
         """The step for a list that is reached after `depth` others."""
-        check_bound("steps on one way", depth + 1, DECISION_DEPTH)
+        check_bound(_STEPS, depth + 1, DECISION_DEPTH)
         if wanted not in self.built:
             self.built[wanted] = self.make(wanted, depth)
         number = self.built[wanted]
-        check_bound("steps on one way", depth + self.height(number), DECISION_DEPTH)
+        check_bound(_STEPS, depth + self.height(number), DECISION_DEPTH)
         return number
 
     def make(self, wanted: _List, depth: int) -> Number:
@@ -94,9 +98,11 @@ class _Builder:
             return self.take(wanted, 0, depth)
         tests = self.fit(rows)
         if tests is None:
-            split = self.split(wanted, depth)
+            split = None if wanted.is_solid else self.split(wanted, depth)
             if split is not None:
                 return split
+            wanted = replace(wanted, is_solid=True)
+            check_bound(_STEPS, depth + len(rows) // DECISION_BITS + 1, DECISION_DEPTH)
             rows, tests = self.fit_first(rows)
         links = tuple(self.take(wanted, place, depth + 1) for place in range(len(rows)))
         rest = self.build(wanted.behind(len(rows)), depth + 1) if rows[-1] else None
@@ -141,8 +147,8 @@ class _Builder:
     def split(self, wanted: _List, depth: int) -> int | None:
         """By the path if that halves the longest list, else by the first field that does, else as well as may be."""
         best: Partition | None = None
-        for name in self.rank_fields(wanted):
-            partition = self.partition(wanted, name)
+        for name in self.rank_fields(wanted)[:_TRIED_FIELDS]:
+            partition = partition_candidates(tuple(self.find_askers(wanted, name)), name, self.unions)
             if partition and partition.longest < (best.longest if best else len(wanted.numbers)):
                 best = partition
                 if partition.longest <= len(wanted.numbers) // 2:
@@ -157,13 +163,7 @@ class _Builder:
                 uses[name] = uses.get(name, 0) + 1
         return sorted(uses, key=lambda name: (name != PATH, -uses[name]))
 
-    def partition(self, wanted: _List, name: FieldName) -> Partition | None:
-        try:
-            return partition_candidates(tuple(self.rows(wanted, name)), name, self.unions)
-        except AutomatonTooLarge:
-            return None
-
-    def rows(self, wanted: _List, name: FieldName) -> Iterator[Row]:
+    def find_askers(self, wanted: _List, name: FieldName) -> Iterator[Row]:
         for number in wanted.numbers:
             conditions = self.open(number, wanted.settled)
             asked = tuple(condition for condition in conditions if condition.field == name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from kmesh.compiler.automata import Pattern
 from kmesh.compiler.routes.ir import Condition, FieldName
-from kmesh.compiler.routes.unions import Patterns, Unions, find_bits
+from kmesh.compiler.routes.unions import Effort, Patterns, Unions, find_bits
 
 __all__ = ["Partition", "Row", "partition_candidates"]
 
@@ -58,10 +58,10 @@ class _Layer:
 
 
 def partition_candidates(rows: Sequence[Row], field: FieldName, unions: Unions) -> Partition | None:
-    """None where the lists would be long. Raises: AutomatonTooLarge."""
+    """None where the lists, or the automaton, would be long."""
     layers = _find_layers(rows)
     patterns = tuple(dict.fromkeys(pattern for layer in layers for pattern in layer.hits))
-    if not patterns and field.always_comes:
+    if patterns and not unions.is_worth(patterns, Effort.SPLIT):
         return None
     vectors = dict.fromkeys((0, *(unions.compile(patterns).vectors if patterns else ())))
     ends = sum(1 << bit for bit, row in enumerate(rows) if row.ends_lists)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Dfa, Pattern, compile_union
 
-__all__ = ["Patterns", "Unions", "find_bits"]
+__all__ = ["Effort", "Patterns", "Unions", "find_bits"]
 
 Patterns = tuple[Pattern, ...]
 """Different ones. Bit i of a vector stands for the one at i."""
 
-_TRIED_STATES = 4096
-_TRIED_STEPS = 100_000
-"""Of an automaton that could as well be several: larger is no better, and to find that out takes time."""
+
+
+class Effort(Enum):
+    """What an automaton may take that there is another way than: (states, product_steps) of Bounds.
+
+    To find out that it takes more is time lost, so these are less than what one without alternative may take.
+    """
+
+    TEST = 4096, 100_000
+    """That could as well be several."""
+    SPLIT = 1 << 18, 4_000_000
+    """Without which candidates are tested in turns."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Unions:
     bounds: Bounds
     compiled: dict[Patterns, Dfa | AutomatonTooLarge] = field(default_factory=dict)
-    tried: dict[Patterns, bool] = field(default_factory=dict)
+    refused: set[tuple[Patterns, Effort]] = field(default_factory=set)
 
     def compile(self, patterns: Patterns) -> Dfa:
         """Raises: AutomatonTooLarge."""
@@ -35,25 +45,24 @@ class Unions:
             raise found
         return found
 
-    def is_small(self, patterns: Patterns) -> bool:
-        """Whether one automaton of them all, two at least, is better than several."""
-        if patterns not in self.tried:
-            self.tried[patterns] = self._try(patterns)
-        return self.tried[patterns]
+    def is_worth(self, patterns: Patterns, effort: Effort) -> bool:
+        """Whether one automaton of them all takes no more."""
+        if (patterns, effort) not in self.refused and patterns not in self.compiled:
+            self.try_compiling(patterns, effort)
+        return isinstance(self.compiled.get(patterns), Dfa)
 
-    def _try(self, patterns: Patterns) -> bool:
-        states = min(self.bounds.states, _TRIED_STATES)
+    def try_compiling(self, patterns: Patterns, effort: Effort) -> None:
+        states, steps = effort.value
         bounds = replace(
             self.bounds,
-            states=states,
+            states=min(self.bounds.states, states),
             contains_states=min(self.bounds.contains_states, states),
-            product_steps=min(self.bounds.product_steps, _TRIED_STEPS),
+            product_steps=min(self.bounds.product_steps, steps),
         )
         try:
             self.compiled[patterns] = compile_union(patterns, bounds=bounds)
         except AutomatonTooLarge:
-            return False
-        return True
+            self.refused.add((patterns, effort))
 
 
 def find_bits(vector: int) -> Iterator[int]:
