@@ -6,7 +6,7 @@ kmesh.compiler.interpreter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from kmesh.compiler.automata.dfa import DEAD, Dfa, Row
@@ -25,6 +25,8 @@ class Machine:
     """Of each state. A target is a word: DEAD_STATE or a state, and an event."""
     outputs: Sequence[int]
     """Of each state, 64 bits; 0 for none."""
+    entries: Collection[int] = ()
+    """States that begin a page of their own, since a run that comes there stays below for long."""
 
 
 def make_word(state: int, event: int = HeadEvent.NONE) -> int:

@@ -8,8 +8,11 @@ the header as the class says. The slots between are free for other states (row d
 
 States are named by where they lie, so a walk reads one page until it comes to a state of another. To make that rare,
 a page takes what lies nearest below a root, breadth first; what finds no room is the root of a later page, which goes
-on with further roots once it has all that is below the first. The classes that are exceptions most often have the
-lowest numbers, so that most states are short and fit into the gaps.
+on with further roots once it has all that is below the first. A machine names states that begin a page in any case.
+
+Classes are a page's own: bytes that none of its states tells apart are one class there, so that a state which refuses
+half of all bytes needs one slot for them. The most frequent exceptions have the lowest classes, which makes states
+short.
 
 Neither the numbers of states nor those of classes show in the pages, only what leads where.
 """
@@ -17,12 +20,11 @@ Neither the numbers of states nor those of classes show in the pages, only what 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
 from kmesh.compiler.automata.bounds import AutomatonTooLarge
-from kmesh.compiler.automata.dfa import Row
 from kmesh.compiler.automata.machine import Machine
 from kmesh.records.constants import DEAD_STATE, LIMITS, SlotFlag
 from kmesh.records.digest import content_id
@@ -34,8 +36,8 @@ _SLOTS = LIMITS["PAGE_SLOTS"]
 _BEHIND_OUTPUT = 3
 assert _BEHIND_OUTPUT + 256 <= _SLOTS, "any state fits an empty page"
 _MAX_PAGES = DEAD_STATE // _SLOTS
-_FULL = _SLOTS // 16
-"""A page with no more free slots than this begins no further root."""
+_ENOUGH = _SLOTS * 5 // 4
+"""Slots that states would take if they left no gaps: of so many, enough fit a page to fill it well."""
 _NOWHERE = -1
 _ROW, _OUTPUT = int(SlotFlag.ROW), int(SlotFlag.OUTPUT)
 _WORDS = Struct(f"<{2 * _SLOTS}I")
@@ -52,43 +54,29 @@ class Packed:
 
 def pack_pages(machine: Machine) -> Packed:
     """Raises: AutomatonTooLarge."""
-    classes, rows = _number_classes(machine)
-    layout = _Layout(rows, machine.outputs)
+    layout = _Layout(machine)
     layout.fill_pages()
-    pages = [PAGE.pack(classes, layout.pack_page(states)) for states in layout.pages]
-    automaton = content_id(b"".join(pages))
+    values = [PAGE.pack(page.classes, layout.pack_slots(page)) for page in layout.pages]
+    automaton = content_id(b"".join(values))
     return Packed(
         automaton=automaton,
-        records=tuple((PAGE_KEY.pack(automaton, number), page) for number, page in enumerate(pages)),
+        records=tuple((PAGE_KEY.pack(automaton, number), value) for number, value in enumerate(values)),
     )
 
 
-def _number_classes(machine: Machine) -> tuple[bytes, list[Row]]:
-    """The more rows a class is an exception of, the lower its number; those that are of none become one.
-
-    Exceptions come in order."""
-    uses = dict.fromkeys(machine.classes, 0)  # in the order of bytes, as is the sort among equals
-    for row in machine.rows:
-        for byte_class in row.exceptions:
-            uses[byte_class] += 1
-    by_use = sorted((byte_class for byte_class in uses if uses[byte_class]), key=uses.__getitem__, reverse=True)
-    numbers = {byte_class: number for number, byte_class in enumerate(by_use)}
-    classes = bytes(numbers.get(byte_class, len(by_use)) for byte_class in machine.classes)
-    return classes, [
-        Row(row.otherwise, dict(sorted((numbers[byte_class], word) for byte_class, word in row.exceptions.items())))
-        for row in machine.rows
-    ]
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Page:
-    """One that is being filled."""
-
+    classes: bytes
+    """256 of them."""
+    numbers: Sequence[int]
+    """Of each class of the machine, the page's."""
     free: int = (1 << _SLOTS) - 1
     """Bit n is set when slot n is."""
     states: list[int] = field(default_factory=list)
-    left: dict[int, None] = field(default_factory=dict)
-    """The states that did not fit, each once, in order."""
+
+    def exceptions(self, row: Mapping[int, int]) -> dict[int, int]:
+        """Of a state of this page, in the classes of the machine -> in its own."""
+        return {self.numbers[byte_class]: word for byte_class, word in row.items()}
 
     def take(self, offsets: Sequence[int]) -> int:
         """The first slot from which all `offsets` are free, which now they are not; _NOWHERE if there is none."""
@@ -105,62 +93,86 @@ class _Page:
 class _Layout:
     """Which states lie on which page, and where."""
 
-    def __init__(self, rows: Sequence[Row], outputs: Sequence[int]) -> None:
-        self.rows = rows
-        self.outputs = outputs
-        self.places = [_NOWHERE] * len(rows)
+    def __init__(self, machine: Machine) -> None:
+        self.classes = machine.classes
+        self.rows = machine.rows
+        self.outputs = machine.outputs
+        self.entries = machine.entries
+        self.first_bytes = {byte_class: machine.classes.index(byte_class) for byte_class in set(machine.classes)}
+        self.places = [_NOWHERE] * len(machine.rows)
         """Of each state, its number in the pages."""
-        self.pages: list[list[int]] = []
-        """The states on each."""
+        self.pages: list[_Page] = []
 
     def fill_pages(self) -> None:
         """Raises: AutomatonTooLarge."""
         roots = deque((0,))
         while roots:
-            states = self.fill_page(roots)
-            if states:  # else all of them lay below other roots
-                self.pages.append(states)
+            taken, near = self.gather(roots)
+            if near:  # else these roots lay below others
+                roots.extend(self.place(taken, near))
             if len(self.pages) > _MAX_PAGES:
                 raise AutomatonTooLarge("pages", len(self.pages), _MAX_PAGES)
 
-    def fill_page(self, roots: deque[int]) -> list[int]:
-        """The states of the next page: of the first roots and below. Those that do not fit become roots."""
-        page = _Page()
-        while roots and page.free.bit_count() > _FULL:
-            root = roots.popleft()
-            self.place_below(root, page)
-            if root in page.left:
-                break  # or each page would try all roots that there are
-        roots.extend(page.left)
-        return page.states
+    def gather(self, roots: deque[int]) -> tuple[list[int], dict[int, Sequence[int]]]:
+        """Takes the first roots, and what lies nearest below, about as much as fits a page: state -> its targets."""
+        taken: list[int] = []
+        near: dict[int, Sequence[int]] = {}
+        size = 0
+        while roots and size < _ENOUGH:
+            taken.append(roots.popleft())
+            queue = taken[-1:]
+            for state in queue:  # grows meanwhile
+                if size >= _ENOUGH:
+                    break
+                if self.places[state] != _NOWHERE or state in near or (near and state in self.entries):
+                    continue
+                near[state] = self.targets(state)
+                queue.extend(near[state])
+                size += 1 + 2 * bool(self.outputs[state]) + len(set(self.rows[state].exceptions.values()))
+        return taken, near
 
-    def place_below(self, root: int, page: _Page) -> None:
-        queue = [root]
-        for state in queue:  # grows meanwhile
-            if self.places[state] != _NOWHERE or state in page.left:
-                continue
-            slot = page.take(self.offsets(state))
-            if slot == _NOWHERE:
-                page.left[state] = None
-                continue
-            self.places[state] = len(self.pages) * _SLOTS + slot
-            page.states.append(state)
-            queue.extend(self.targets(state))
+    def targets(self, state: int) -> list[int]:
+        """In the order of bytes, `otherwise` last."""
+        row = self.rows[state]
+        in_order = sorted(row.exceptions, key=self.first_bytes.__getitem__)
+        words = (*(row.exceptions[byte_class] for byte_class in in_order), row.otherwise)
+        return [word & DEAD_STATE for word in words if word & DEAD_STATE != DEAD_STATE]
 
-    def offsets(self, state: int) -> list[int]:
+    def place(self, roots: Iterable[int], near: Mapping[int, Sequence[int]]) -> list[int]:
+        """Makes a page of what fits of `near`; what it leads to, and has no place yet."""
+        page = self.make_page(near)
+        reached = dict.fromkeys(roots)
+        for state, targets in near.items():
+            slot = page.take(self.offsets(page, state)) if state in reached else _NOWHERE
+            if slot != _NOWHERE:
+                self.places[state] = len(self.pages) * _SLOTS + slot
+                page.states.append(state)
+                reached.update(dict.fromkeys(targets))
+        self.pages.append(page)
+        return [state for state in reached if self.places[state] == _NOWHERE]
+
+    def make_page(self, states: Iterable[int]) -> _Page:
+        """An empty one whose classes tell apart what `states` do."""
+        uses: dict[int, list[int]] = {byte_class: [] for byte_class in self.first_bytes}
+        for state in states:
+            for byte_class, word in self.rows[state].exceptions.items():
+                uses[byte_class] += (state, word)
+        same = dict.fromkeys(tuple(uses[byte_class]) for byte_class in self.classes)
+        order = {use: number for number, use in enumerate(sorted(same, key=len, reverse=True))}
+        numbers = [0] * 256
+        for byte_class, use in uses.items():
+            numbers[byte_class] = order[tuple(use)]
+        return _Page(classes=self.classes.translate(bytes(numbers)), numbers=numbers)
+
+    def offsets(self, page: _Page, state: int) -> list[int]:
         """Of the slots that a state takes, from its header's."""
         output = (1, 2) if self.outputs[state] else ()
-        return [0, *output, *(_BEHIND_OUTPUT + byte_class for byte_class in self.rows[state].exceptions)]
+        exceptions = page.exceptions(self.rows[state].exceptions)
+        return [0, *output, *(_BEHIND_OUTPUT + byte_class for byte_class in exceptions)]
 
-    def targets(self, state: int) -> Iterator[int]:
-        row = self.rows[state]
-        for word in (*row.exceptions.values(), row.otherwise):
-            if word & DEAD_STATE != DEAD_STATE:
-                yield word & DEAD_STATE
-
-    def pack_page(self, states: Iterable[int]) -> bytes:
+    def pack_slots(self, page: _Page) -> bytes:
         words = [0] * (2 * _SLOTS)  # (check, word) of each slot
-        for state in states:
+        for state in page.states:
             place, row, output = self.places[state], self.rows[state], self.outputs[state]
             at = 2 * (place % _SLOTS)
             words[at + 1] = self.relocate(row.otherwise)
@@ -168,7 +180,7 @@ class _Layout:
                 words[at] = _OUTPUT
                 words[at + 3], words[at + 5] = output & _U32, output >> 32
             at += 2 * _BEHIND_OUTPUT
-            for byte_class, word in row.exceptions.items():
+            for byte_class, word in page.exceptions(row.exceptions).items():
                 words[at + 2 * byte_class] = _ROW | place
                 words[at + 2 * byte_class + 1] = self.relocate(word)
         return _WORDS.pack(*words)

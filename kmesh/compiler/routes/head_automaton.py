@@ -251,4 +251,4 @@ class _Draft:
                 for byte_class in classes_of[members]:
                     words[byte_class] = word
             rows.append(make_row(words))
-        return Machine(classes=classes, rows=rows, outputs=self.outputs)
+        return Machine(classes=classes, rows=rows, outputs=self.outputs, entries=(_State.LINE_END,))

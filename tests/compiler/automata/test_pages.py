@@ -56,12 +56,13 @@ def read_slots(packed: Packed) -> list[tuple[int, int]]:
     return [slot for _, page in packed.records for slot in iter_unpack("<II", page[PAGE.offset("slots") :])]
 
 
-def reachable_states(packed: Packed, byte_classes: Sequence[int]) -> set[int]:
+def reachable_states(packed: Packed) -> set[int]:
     table = dict(packed.records)
     found = [0]
     for state in found:
-        for byte_class in byte_classes:
-            target = step(table, packed.automaton, state, packed.records[0][1].index(byte_class)).state
+        classes = packed.records[state // SLOTS][1][:256]
+        for byte in {byte_class: classes.index(byte_class) for byte_class in classes}.values():
+            target = step(table, packed.automaton, state, byte).state
             if target != DEAD_STATE and target not in found:
                 found.append(target)
     return set(found)
@@ -69,9 +70,8 @@ def reachable_states(packed: Packed, byte_classes: Sequence[int]) -> set[int]:
 
 def check_slots(packed: Packed, dfa: Dfa) -> None:
     """Each slot is a header, an output or a transition of one state that there is, and nothing else."""
-    classes = packed.records[0][1][:256]
     slots = read_slots(packed)
-    states = reachable_states(packed, sorted(set(classes)))
+    states = reachable_states(packed)
     assert len(states) == len(dfa.rows)
     owner: dict[int, int] = {}
     for state in states:
@@ -79,8 +79,8 @@ def check_slots(packed: Packed, dfa: Dfa) -> None:
         assert check in (0, SlotFlag.OUTPUT)
         places = [state, *((state + 1, state + 2) if check else ())]
         assert not any(slots[place][0] for place in places[1:]), "an output has no flag"
-        own = range(state + 3, min(state + 4 + max(classes), (state // SLOTS + 1) * SLOTS))
-        places += [place for place in own if slots[place][0] == SlotFlag.ROW | state]
+        behind = min(state + 4 + max(packed.records[state // SLOTS][1][:256]), len(slots))
+        places += [place for place in range(state + 3, behind) if slots[place][0] == SlotFlag.ROW | state]
         assert {place // SLOTS for place in places} == {state // SLOTS}, "a state lies on one page"
         assert not owner.keys() & set(places)
         owner |= dict.fromkeys(places, state)
@@ -176,6 +176,34 @@ def test_the_most_used_exception_has_the_lowest_class() -> None:
     classes = packed.records[0][1][:256]
     assert [classes[byte] for byte in b"zyx"] == [0, 1, 2]
     assert {classes[byte] for byte in range(256) if byte not in b"zyx"} == {3}
+
+
+def test_classes_are_the_pages_own() -> None:
+    """Three states with 255 exceptions each, which fit one page only where they lead alike by most bytes."""
+    rows = [
+        Row(DEAD_STATE, {byte: make_word(1) for byte in range(1, 256)}),
+        Row(DEAD_STATE, {byte: make_word(2) for byte in range(1, 256)}),
+        Row(DEAD_STATE, {byte: make_word(byte % 2 and 1) for byte in range(1, 256)}),
+    ]
+    packed = pack_pages(Machine(classes=bytes(range(256)), rows=rows, outputs=[0, 0, 5]))
+    assert len(packed.records) == 1
+    assert set(packed.records[0][1][:256]) == {0, 1, 2}
+    assert run_automaton(dict(packed.records), packed.automaton, b"\7\7\7\7") == 5
+    assert run_automaton(dict(packed.records), packed.automaton, b"\7\7\0") == 0
+
+
+def test_an_entry_begins_a_page_with_what_lies_below() -> None:
+    """A chain of ten states that could lie on one page."""
+    rows = [Row(DEAD_STATE, {0: make_word(state + 1)}) for state in range(9)]
+    rows.append(Row(make_word(4), {}))
+    machine = Machine(classes=bytes(256), rows=rows, outputs=[0] * 10, entries=(4,))
+    packed = pack_pages(machine)
+    table, state, walk = dict(packed.records), 0, [0]
+    for _ in range(10):
+        state = step(table, packed.automaton, state, 0).state
+        walk.append(state)
+    assert [each // SLOTS for each in walk] == [0] * 4 + [1] * 7
+    assert walk[4] == SLOTS == walk[10]
 
 
 def renumber(machine: Machine, new_states: Sequence[int], new_classes: Sequence[int]) -> Machine:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.compiler.automata import Machine, Packed, pack_pages
+from kmesh.compiler.interpreter.automaton import step
 from kmesh.compiler.interpreter.head import Head, read_head
 from kmesh.compiler.routes.fields import header_field, parameter_field
 from kmesh.compiler.routes.head_automaton import build_head_automaton
@@ -344,8 +345,14 @@ def test_every_event_keeps_its_promise() -> None:
             assert event - HeadEvent.TARGET_END in (HeadEvent.NONE, HeadEvent.VALUE_END, HeadEvent.BARE)
 
 
-def test_size() -> None:
-    headers = header_ids(*(b"x-header-%d" % number for number in range(40)))
-    parameters = parameter_ids(*(b"parameter%d" % number for number in range(20)))
-    assert len(pack({}, {}).records) == 1
-    assert len(pack(headers, parameters).records) <= 5
+def test_header_lines_are_read_from_one_page() -> None:
+    """Unless routes look at very many, the reader leaves a page once."""
+    headers = header_ids(*HEADERS)
+    packed = pack(headers, parameter_ids(*PARAMETERS))
+    table, state, crossed = dict(packed.records), 0, 0
+    lines = b"".join(b"%s: a\r\n" % name for name in headers)
+    for byte in b"GET /a/b?q=1&r=2 HTTP/1.1\r\nHost: a.x\r\n" + lines + b"\r":
+        target = step(table, packed.automaton, state, byte).state
+        crossed += target // LIMITS["PAGE_SLOTS"] != state // LIMITS["PAGE_SLOTS"]
+        state = target
+    assert (len(packed.records), crossed) == (2, 1)
