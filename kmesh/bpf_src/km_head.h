@@ -49,7 +49,37 @@ struct km_request {
 	__u32 has_path;
 	__u32 target_start;
 	__u32 value_start;
+	__u32 stage;		/* KM_STAGE_* */
 	__u64 pending;		/* id of the field whose value is read */
+
+	/* Its virtual host: places in AUTHORITY. */
+	__u32 colon;		/* the last that no bracket follows, or the length */
+	__u32 colon_before;	/* the one before, likewise */
+	__u32 not_digit;	/* the last byte that is none */
+	__u32 host_start;	/* in the head */
+	__u32 host_length;	/* of what virtual hosts are looked for by */
+
+	/* Running an automaton: `state`, `first` and `position`, up to `end`. */
+	__u32 end;
+	__u32 is_running;
+	__u64 output;
+
+	/* Deciding. */
+	__u64 link;		/* to follow, or of the decision at hand */
+	__u32 depth;		/* links followed */
+	__u32 test;		/* of the decision */
+	__u32 is_deciding;
+	__u32 is_testing;	/* `values` holds */
+	__u32 has_value;
+	__u32 values;		/* places of fields, as bits, that the test has still to see */
+	__u64 outputs;		/* of its values so far */
+	__u64 outcome;		/* of the tests so far */
+	__u32 chance;		/* below a million; above: not drawn yet */
+	__u32 low;		/* of a search */
+	__u64 target;		/* of the route that was found */
+	__u32 action;		/* likewise */
+	__u32 pad2;
+	__u32 has_dot;		/* at the end of the host, or before a colon */
 };
 
 /* Note a field; once there are too many, the request is the relay's. */
@@ -135,10 +165,11 @@ static __always_inline void km_note_value(struct km_request *request, void *data
 	__u64 start = KM_LOAD(request->value_start), end = KM_LOAD(request->position);
 	int i;
 
-	for (i = 0; i <= KM_MAX_BLANKS && end > start; i++) {
+#pragma unroll
+	for (i = 0; i <= KM_MAX_BLANKS; i++) {
 		__u8 *last = data + ((end - 1) & (KM_MAX_HEAD_BYTES - 1));
 
-		if ((void *)last + 1 > data_end || (*last != ' ' && *last != '\t'))
+		if (end <= start || (void *)last + 1 > data_end || (*last != ' ' && *last != '\t'))
 			break;
 		end--;
 	}
@@ -246,6 +277,12 @@ static __always_inline int km_begin_request(struct km_request *request)
 	request->target_start = 0;
 	request->value_start = 0;
 	request->pending = 0;
+	request->route = 0;
+	request->cluster = 0;
+	request->stage = 0;
+	request->depth = 0;
+	request->is_deciding = 0;
+	request->chance = ~0;
 	return KM_MORE;
 }
 

@@ -1,20 +1,12 @@
 """The kernel's decision code, run by BPF_PROG_TEST_RUN on cases that a test makes up.
 
-The C is what the loader compiles, with choose_draws.h before it and choose_harness.c behind it. It is compiled as the
-loader does, in a child process (`python -m tests.support.choose_harness`, a JSON job on standard input), over the
-pinned maps of an instance, which KernelTables fill.
+The C is what the loader compiles, with choose_draws.h before it and choose_harness.c behind it, over the pinned maps
+of an instance, which KernelTables fill.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
-import platform
 import struct
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -22,27 +14,19 @@ from pathlib import Path
 from socket import htons, ntohs
 
 from kmesh.kernel import bpf
-from kmesh.kernel.headers import has_running_kernel_headers, merge_headers
 from kmesh.kernel.sources import program_text
 from kmesh.model.address import Protocol, SocketAddress
 from kmesh.records.constants import Family
 from kmesh.records.layout import FRONTEND_KEY
-from tests.support.sandbox import REPO
+from tests.support.bpf_programs import ETHERNET, Job, build_programs, join_sources, run_program
 
 __all__ = ["DRAWS", "Choice", "ChooseHarness", "Race"]
 
 DRAWS = 16
 """Numbers a case brings: two for each step of a descent."""
-_HERE = Path(__file__).parent
-_FLAGS = ("-DKM_HAS_SET_RETVAL=0", "-Wall", "-Werror", "-Wno-unused-function")
 _PROGRAMS = ("km_run_choose", "km_run_seal", "km_run_race")
-_PROG_TYPE_SCHED_CLS = 3
-_PROG_TEST_RUN = 10
-_SYSCALL = {"x86_64": 321, "aarch64": 280}
-_ETHERNET = bytes(16)
 _DESTINATION = struct.Struct(f"<{FRONTEND_KEY.size}sI")
 _CHOICE = struct.Struct("<QQ16sHHI")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +54,9 @@ class ChooseHarness:
     """The programs, over the maps of `maps_dir`; `programs_dir` is where to pin them. One thread at a time."""
 
     def __init__(self, maps_dir: Path, programs_dir: Path) -> None:
-        job = {"text": _join(program_text()), "maps_dir": str(maps_dir), "programs_dir": str(programs_dir)}
-        command = [sys.executable, "-m", "tests.support.choose_harness"]
-        subprocess.run(command, input=json.dumps(job), text=True, check=True, cwd=REPO, timeout=120)
+        text = join_sources("choose_draws.h", program_text(), "choose_harness.c")
+        job = Job(text=text, maps_dir=str(maps_dir), programs_dir=str(programs_dir), programs=_PROGRAMS, maps=["km_race"])
+        build_programs(job)
         self._programs = {name: bpf.get_object(programs_dir / name) for name in _PROGRAMS}
         self._race_fd = bpf.get_object(programs_dir / "km_race")
 
@@ -104,46 +88,9 @@ class ChooseHarness:
 
 
 def _test_run(prog_fd: int, case: bytes, answer_size: int, repeat: int = 1) -> tuple[int, bytes]:
-    """What the program returned, and what it wrote behind the case. Source: union bpf_attr, BPF_PROG_TEST_RUN."""
-    packet = _ETHERNET + case + bytes(answer_size)
-    out = ctypes.create_string_buffer(len(packet))
-    given = ctypes.cast(ctypes.c_char_p(packet), ctypes.c_void_p).value
-    sizes = len(packet), len(packet)
-    row = struct.pack("<4IQQ2I", prog_fd, 0, *sizes, given, ctypes.addressof(out), repeat, 0)
-    attr = ctypes.create_string_buffer(row, 80)
-    if _libc.syscall(_SYSCALL[platform.machine()], _PROG_TEST_RUN, attr, len(attr)) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"bpf(PROG_TEST_RUN): {os.strerror(code)}")
-    (returned,) = struct.unpack_from("<i", attr, 4)
-    if returned < 0:
+    """What the program returned, and what it wrote behind the case."""
+    packet = ETHERNET + case + bytes(answer_size)
+    run = run_program(prog_fd, packet, repeat, room=len(packet))
+    if run.returned < 0:
         raise ValueError("the program did not find its case in the packet")
-    return returned, out.raw[len(packet) - answer_size :]
-
-
-def _join(text: str) -> str:
-    before, behind = ((_HERE / name).read_text() for name in ("choose_draws.h", "choose_harness.c"))
-    return f'#line 1 "choose_draws.h"\n{before}{text}\n#line 1 "choose_harness.c"\n{behind}'
-
-
-def _build(text: str, maps_dir: str, programs_dir: Path) -> None:
-    """Compile, load, pin: as kmesh.kernel.loader, but for the program type."""
-    from bcc import BPF
-
-    module = BPF(text=text, cflags=[f'-DKM_PIN_DIR="{maps_dir}"', *_FLAGS])
-    programs_dir.mkdir()
-    for name in _PROGRAMS:
-        bpf.pin(module.load_func(name, _PROG_TYPE_SCHED_CLS).fd, programs_dir / name)
-    bpf.pin(module["km_race"].map_fd, programs_dir / "km_race")
-
-
-def main() -> None:
-    job = json.load(sys.stdin)
-    with tempfile.TemporaryDirectory(prefix="kmesh-headers-") as headers:
-        if not has_running_kernel_headers():
-            merge_headers(Path(headers))
-            os.environ["BCC_KERNEL_SOURCE"] = headers
-        _build(job["text"], job["maps_dir"], Path(job["programs_dir"]))
-
-
-if __name__ == "__main__":
-    main()
+    return run.returned, run.packet[len(run.packet) - answer_size :]
