@@ -1,4 +1,4 @@
-"""Stable text of the forms of a virtual host, for golden files and `kmeshctl dump ir`.
+"""Stable text of the forms of a virtual host, for golden files.
 
 One line for each candidate, step, test and link. Bits are listed as numbers and ranges of numbers.
 """

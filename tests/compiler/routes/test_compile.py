@@ -114,9 +114,8 @@ def test_few_routes(seed: int, size: int) -> None:
     check(make_host(random, size), random, 10)
 
 
-@pytest.mark.parametrize("size", [70, 130, 300])
-@pytest.mark.parametrize("seed", range(3))
-def test_many_routes(seed: int, size: int) -> None:
+@pytest.mark.parametrize(("size", "seed"), [(70, 0), (70, 1), (130, 0), (130, 1), (300, 0)])
+def test_many_routes(size: int, seed: int) -> None:
     """More than one decision has room for."""
     random = Random(seed)
     check(make_long_host(random, size), random, 60)
