@@ -1,14 +1,15 @@
 """Candidates -> the graph of steps that finds the first whose conditions hold.
 
-    0: path exact "/a", header x-b present -> one    0  take 0 -> one
-    1: path exact "/a" -> two                        1  take 1 -> two
-    2: always -> three                               2  take 2 -> three
-                                                     3  test header x-b: 0 present; links 0, 1
-                                                     4  split path: exact "/a" 3; next 2
+    0: path exact "/a", header x-b present -> one    0: take 0 -> one
+    1: path exact "/a" -> two                        1: take 1 -> two
+    and more paths than one decision has room for    2: test header x-b: 0 present; links 0, 1
+    99: always -> three                              3: take 99 -> three
+                                                     ...
+                                                     99: split by path, next 3: exact "/a" -> 2, ...
 
-What is left to ask of a list of candidates depends on the fields that splits above have settled. A list that has one
-test's room is tested; a longer one is split by a field, whose conditions are then settled below. What no field tells
-apart is tested in turns. Equal steps are one, and equal lists are decided once.
+What is left to ask of a list of candidates depends on the fields that splits above have settled. A list that
+fits one decision is tested; a longer one is split by a field, whose conditions are then settled below. What no field
+tells apart is tested in turns. Equal steps are one, and equal lists are decided once.
 """
 
 from __future__ import annotations
