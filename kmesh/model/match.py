@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from kmesh.model.route_features import PROXY_HEADER_MATCH
+
 __all__ = ["ANY_REQUEST", "MILLION", "HeaderMatch", "PathKind", "PathMatch", "PresentMatch", "QueryParameterMatch"]
 __all__ += ["RangeMatch", "RouteMatch", "StringKind", "StringMatch", "TlsMatch"]
 
@@ -105,6 +107,11 @@ class RouteMatch:
     tls: TlsMatch | None = None
     unsupported: tuple[str, ...] = ()
     """Features (kmesh.model.route_features) of conditions that nothing here can decide."""
+
+    @property
+    def decidable_headers(self) -> tuple[HeaderMatch, ...]:
+        """None at all where some are on what a proxy sets: what the client sends says nothing about those."""
+        return () if PROXY_HEADER_MATCH in self.unsupported else self.headers
 
     @property
     def matches_all(self) -> bool:

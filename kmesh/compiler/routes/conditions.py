@@ -31,7 +31,6 @@ from kmesh.model.match import (
     StringMatch,
     TlsMatch,
 )
-from kmesh.model.route_features import PROXY_HEADER_MATCH
 from kmesh.regex import RegexInvalid, parse_regex
 
 __all__ = ["find_conditions"]
@@ -82,17 +81,12 @@ def _resolve_all(match: RouteMatch, bounds: Bounds) -> Iterator[_Resolved | None
     yield _resolve_path(match.path)
     if match.is_grpc:
         yield Condition(field=_CONTENT_TYPE, patterns=_GRPC)
-    for header in _find_decidable(match):
+    for header in match.decidable_headers:
         yield _resolve_header(header, bounds)
     for parameter in match.query_parameters:
         yield _resolve_parameter(parameter)
     if match.tls:
         yield _resolve_tls(match.tls)
-
-
-def _find_decidable(match: RouteMatch) -> tuple[HeaderMatch, ...]:
-    """None at all where some are on what a proxy sets: what the client sent says nothing about those."""
-    return () if PROXY_HEADER_MATCH in match.unsupported else match.headers
 
 
 def _resolve_path(match: PathMatch) -> _Resolved | None:

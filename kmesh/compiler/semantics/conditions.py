@@ -43,7 +43,7 @@ def find_failing(match: RouteMatch, subject: Subject, *, ignores_path_parameters
         return f"runtime_fraction: {match.per_million} of {MILLION}"
     if match.is_grpc and not any(map(_GRPC.fullmatch, subject.values("content-type"))):
         return "grpc: content-type is not gRPC's"
-    for header in match.headers:
+    for header in match.decidable_headers:
         values = subject.values(header.name)
         if not _meets_header(header, values):
             return f"header {header.name}: {_describe_header(header)}, and it is {_show(*values)}"

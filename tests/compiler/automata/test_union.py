@@ -18,7 +18,6 @@ from kmesh.compiler.automata import (
     RegexInvalid,
     Text,
     compile_union,
-    make_table,
 )
 from tests.support.automata import check_minimal, compile_re2, transition_words
 
@@ -79,11 +78,9 @@ def test_each_kind(pattern: Pattern, matched: list[str], unmatched: list[str]) -
 @given(patterns=pattern_lists, drawn=st.lists(words, max_size=8))
 def test_vector_is_what_each_pattern_says(patterns: list[Pattern], drawn: list[bytes]) -> None:
     dfa = compile_union(patterns)
-    table = make_table(dfa)
     for subject in (*drawn, *list(transition_words(dfa))[:300]):
         want = sum(expected(pattern, subject) << index for index, pattern in enumerate(patterns))
         assert dfa.run(subject) == want, subject
-        assert table.run(subject) == want, subject
 
 
 @settings(max_examples=150, deadline=None)
@@ -127,7 +124,6 @@ def test_equal_patterns_share_their_states() -> None:
 def test_no_patterns() -> None:
     dfa = compile_union([])
     assert (len(dfa.rows), dfa.run(b""), dfa.run(b"a")) == (1, 0, 0)
-    assert make_table(dfa).run(b"a") == 0
 
 
 def test_same_patterns_same_automaton() -> None:
