@@ -25,17 +25,22 @@ static __always_inline __u64 km_first_state(__u64 state)
 	return state - state % KM_MAX_PAGE_SLOTS;
 }
 
-/* The word of the transition from `state`, at `slot` of the page, by a byte. A slot is loaded whole: check, then word. */
-static __always_inline __u64 km_step(struct km_page *page, __u64 state, __u64 slot, __u8 byte)
+/*
+ * The word of the transition by a byte from the state at `slot` of the page whose first state is `first`. A slot is
+ * loaded whole, its check in the low half and its word in the high one.
+ */
+static __always_inline __u64 km_step(struct km_page *page, __u64 first, __u64 slot, __u8 byte)
 {
-	__u64 at = slot + 3 + page->classes[byte];
-	__u64 taken = *(__u64 *)&page->slots[slot];
+	__u64 at = slot + 3 + page->classes[byte], row = first + slot + KM_T_ROW, taken;
+	const void *of_page = page->slots;
+	const __u64 *slots = of_page;
 
 	KM_HIDE(at);
+	taken = slots[slot];
 	if (at < KM_MAX_PAGE_SLOTS) {
-		__u64 own = *(__u64 *)&page->slots[at];
+		__u64 own = slots[at];
 
-		if (!((own ^ (KM_T_ROW | state)) << 32))
+		if (!((own ^ row) << 32))
 			taken = own;
 	}
 	return taken >> 32;

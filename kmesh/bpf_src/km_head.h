@@ -5,15 +5,20 @@
  *
  * A request is worked on in bursts, since a verifier must see the end of every
  * loop: km_read_head() returns KM_MORE while there is something left to do, and
- * the program then tail-calls itself. What goes on lives in the request, in
- * memory of a map; a value that was stored and loaded again is an unknown number
- * to the verifier, which so finds all ways through one turn of a loop equal.
+ * the program then tail-calls itself. The kernel grants 33 tail calls, so a head
+ * of many short lines or marks may not come to its end: then it is the relay's.
+ *
+ * What goes on lives in the request, in memory of a map. A number that was
+ * stored and loaded again (KM_LOAD) is an unknown one to the verifier, which so
+ * finds all ways through one turn of a loop equal and follows the first only.
+ * Loops of several ways are unrolled or short: the verifier forgets what it
+ * knows of an instruction that it meets often under other counts.
  */
 enum { KM_DONE, KM_MORE };
 
 #define KM_READ_TURNS 24	/* of one burst */
-#define KM_READ_STEPS 16	/* of one turn: bytes that the automaton sees */
-#define KM_SKIP_WORDS 8	/* of one turn */
+#define KM_READ_STEPS 16	/* of one turn, and so are words: bytes that the automaton sees */
+#define KM_SKIP_WORDS 8
 #define KM_MAX_BLANKS 16	/* behind a value */
 
 struct km_request_field {
@@ -312,7 +317,7 @@ static __always_inline int km_read_head(struct km_request *request, void *data, 
 	if (!pages)
 		goto broken;
 	for (turn = 0; turn < KM_READ_TURNS; turn++) {
-		__u64 position, state, first, word = 0, output;
+		__u64 position, state, first, slot, word = 0, output;
 		__u8 *at;
 
 		if (KM_LOAD(request->is_skipping)) {
@@ -336,24 +341,21 @@ static __always_inline int km_read_head(struct km_request *request, void *data, 
 				goto broken;
 		}
 		first = KM_LOAD(request->first);
+		slot = state - first;
 #pragma unroll
 		for (i = 0; i < KM_READ_STEPS; i++) {
-			__u64 slot = state - first;
-
 			KM_HIDE(slot);
 			KM_HIDE(at);
-			if (slot >= KM_MAX_PAGE_SLOTS)
+			if (slot >= KM_MAX_PAGE_SLOTS || (void *)at + 1 > data_end)
 				break;
-			if ((void *)at + 1 > data_end)
-				break;
-			word = km_step(page, state, slot, *at);
+			word = km_step(page, first, slot, *at);
 			if (km_event(word))
 				break;
-			state = word;
+			slot = word - first;
 			at++;
 		}
 		request->position = (void *)at - data;
-		request->state = state;
+		request->state = first + slot;
 		if (!km_event(word) || KM_LOAD(request->position) >= KM_MAX_HEAD_BYTES)
 			continue;
 		state = KM_LOAD(request->state);

@@ -3,9 +3,9 @@
  * From a head that was read to a cluster: the virtual host, the decisions, the
  * action (docs/decisions/0008-request-matching.md). In bursts, as km_head.h says.
  */
-#define KM_MATCH_TURNS 12	/* of one burst: values of tests, or 32 bytes of a longer one */
+#define KM_MATCH_TURNS 12	/* of one burst: links, values of tests, or parts of long ones */
 #define KM_MATCH_STEPS 16	/* of one turn: bytes that an automaton sees */
-#define KM_HOST_TURNS 2
+#define KM_HOST_TURNS 2		/* of one burst: parts of a host that the wildcard automaton sees */
 #define KM_MILLION 1000000
 
 enum { KM_STAGE_HOST, KM_STAGE_WILDCARD, KM_STAGE_ROUTE, KM_STAGE_TAKEN };
@@ -58,7 +58,7 @@ static __always_inline void km_begin_run(struct km_request *request, __u64 start
 static __always_inline bool km_run(struct km_request *request, void *pages, __u64 automaton,
 				   void *data, void *data_end)
 {
-	__u64 state = KM_LOAD(request->state), position = KM_LOAD(request->position), first, left, word, output;
+	__u64 state = KM_LOAD(request->state), position = KM_LOAD(request->position), first, slot, left, word, output;
 	struct km_page *page = km_find_page(pages, automaton, state);
 	__u8 *at;
 	int i;
@@ -69,42 +69,40 @@ static __always_inline bool km_run(struct km_request *request, void *pages, __u6
 	first = KM_LOAD(request->first);
 	left = request->end - position;
 	at = data + position;
+	slot = state - first;
 #pragma unroll
 	for (i = 0; i < KM_MATCH_STEPS; i++) {
-		__u64 slot = state - first;
-
 		KM_HIDE(slot);
 		KM_HIDE(at);
 		if (i >= left || slot >= KM_MAX_PAGE_SLOTS || (void *)at + 1 > data_end)
 			break;
-		word = km_step(page, state, slot, *at);
-		state = km_next_state(word);
+		word = km_step(page, first, slot, *at);
+		slot = km_next_state(word) - first;
 		at++;
 		if (km_event(word) == KM_E_FINAL) {
 			request->end = (void *)at - data;
 			break;
 		}
 	}
-	request->state = state;
+	request->state = first + slot;
 	request->position = (void *)at - data;
 	if (KM_LOAD(request->state) == KM_DEAD_STATE) {
 		request->is_running = 0;
 		return true;
 	}
-	state = KM_LOAD(request->state) - first;
-	if (KM_LOAD(request->position) < KM_LOAD(request->end) || state >= KM_MAX_PAGE_SLOTS)
+	slot = KM_LOAD(request->state) - first;
+	if (KM_LOAD(request->position) < KM_LOAD(request->end) || slot >= KM_MAX_PAGE_SLOTS)
 		return true;
-	if (!km_read_output(page, state, &output))
+	if (!km_read_output(page, slot, &output))
 		return false;
 	request->output = output;
 	request->is_running = 0;
 	return true;
 }
 
-/* Bytes of a Host: letters, digits, and what names, addresses and ports are written with. */
+/* Whether Host may have it: letters, digits, and !$&'()*+,;=:@%[]._~- */
 static __always_inline bool km_is_host_byte(__u64 byte)
 {
-	/* $%&'()*+,-. 0-9 : ; = ! and @A-Z [ ] _ a-z ~ */
 	__u64 bits = byte < 64 ? 0x2fff7ff200000000ULL : 0x47fffffeafffffffULL;
 
 	return byte < 128 && (bits >> (byte & 63) & 1);
@@ -115,7 +113,7 @@ static __always_inline __u64 km_lower(__u64 byte)
 	return byte + (((byte - '[') & ~(byte - 'A')) >> 63 << 5);
 }
 
-/* Where AUTHORITY is. Pointers are made anew for each loop: what a loop learnt of one sets apart the ways out of it. */
+/* Where AUTHORITY is. Each loop makes its own: what it learns of a pointer would set apart the ways out of it. */
 static __always_inline __u8 *km_host(struct km_request *request, void *data)
 {
 	return data + (KM_LOAD(request->host_start) & (KM_MAX_HEAD_BYTES - 1));

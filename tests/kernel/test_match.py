@@ -126,8 +126,10 @@ _SPOILED = (MapName.ROUTE, MapName.DECISION, MapName.DOMAIN, MapName.ROUTES, Map
 
 
 def spoil(tables: Tables, random: Random) -> Tables:
-    """One record in ten is missing, one in ten has a bit flipped. (Pages and indices only go missing: the order of
-    keys is what a binary search stands on, and an event in a page's every transition is beyond what is told apart.)"""
+    """One record in twenty is missing, one in ten has a bit flipped.
+
+    Pages and indices only go missing: a search by halves finds other things in keys that are out of order.
+    """
     out: dict[MapName, dict[bytes, bytes]] = {}
     for name, table in tables.items():
         out[name] = {}

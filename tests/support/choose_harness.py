@@ -55,8 +55,8 @@ class ChooseHarness:
 
     def __init__(self, maps_dir: Path, programs_dir: Path) -> None:
         text = join_sources("choose_draws.h", program_text(), "choose_harness.c")
-        job = Job(text=text, maps_dir=str(maps_dir), programs_dir=str(programs_dir), programs=_PROGRAMS, maps=["km_race"])
-        build_programs(job)
+        folders = {"maps_dir": str(maps_dir), "programs_dir": str(programs_dir)}
+        build_programs(Job(text=text, programs=_PROGRAMS, maps=("km_race",), **folders))
         self._programs = {name: bpf.get_object(programs_dir / name) for name in _PROGRAMS}
         self._race_fd = bpf.get_object(programs_dir / "km_race")
 

@@ -1,8 +1,7 @@
 """The kernel's matcher, run by BPF_PROG_TEST_RUN on heads that a test makes up.
 
-The C is sources.matcher_text(), with choose_draws.h before it and match_harness.c behind it, over the pinned maps of an
-instance, which KernelTables fill. Programs call each other by tail calls, as those of sockets do; the case is written
-to and read from a map that is mapped into this process.
+The C is sources.matcher_text(), with choose_draws.h before it and match_harness.c behind it, over the pinned maps of
+an instance, which KernelTables fill. The case is written to and read from a map that is mapped into this process.
 """
 
 from __future__ import annotations
