@@ -18,27 +18,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.figures import say
-from benchmarks.route_tables import HEAD_SIZES, PLACES, Json, Table, write_head
+from benchmarks.route_tables import Ask, Json, Point, Table, list_points, write_head
 from tests.support.envoy import Envoy, run_envoy
 from tests.support.resources import filter_chain, http_manager, socket_address
 
-__all__ = ["Point", "measure_envoy"]
+__all__ = ["measure_envoy"]
 
 _WARM_UP = 20
 _TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What one figure is of."""
-
-    table: str
-    head: int
-    """Bytes."""
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.table}, head of {self.head}, {self.place}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +39,7 @@ def measure_envoy(tables: Sequence[Table], rounds: int, requests: int) -> dict[P
     """CPU time per request, in us, of each round, each of so many requests; the points of a round in random order."""
     samples: dict[Point, list[float]] = {}
     with _one_cpu(), run_envoy(_bootstrap(tables)) as envoy, _connect(envoy, tables) as connections:
-        points = list(_list_points(tables))
+        points = [(point, _make_exchanges(point, asks)) for point, asks in list_points(tables)]
         for number in range(rounds):
             say(f"routing: Envoy, round {number + 1}/{rounds}")
             random.shuffle(points)
@@ -64,6 +51,12 @@ def measure_envoy(tables: Sequence[Table], rounds: int, requests: int) -> dict[P
                 taken = (_cpu_time_ns(envoy.pid) - before) / requests / 1000
                 samples.setdefault(point, []).append(taken)
     return samples
+
+
+def _make_exchanges(point: Point, asks: Sequence[Ask]) -> list[_Exchange]:
+    return [
+        _Exchange(head=write_head(ask, point.head), status_line=b"HTTP/1.1 %d " % _status(ask.number)) for ask in asks
+    ]
 
 
 @contextmanager
@@ -109,18 +102,6 @@ def _connect(envoy: Envoy, tables: Sequence[Table]) -> Iterator[dict[str, socket
             connection = socket.create_connection(("127.0.0.1", ports[table.name]), timeout=_TIMEOUT_S)
             connections[table.name] = stack.enter_context(connection)
         yield connections
-
-
-def _list_points(tables: Sequence[Table]) -> Iterator[tuple[Point, list[_Exchange]]]:
-    for table in tables:
-        for head in HEAD_SIZES:
-            for place in PLACES:
-                exchanges = [
-                    _Exchange(head=write_head(ask, head), status_line=b"HTTP/1.1 %d " % _status(ask.number))
-                    for ask in table.asks()
-                    if ask.place == place
-                ]
-                yield Point(table.name, head, place), exchanges
 
 
 def _run(connection: socket.socket, exchanges: Sequence[_Exchange], requests: int) -> None:

@@ -7,12 +7,13 @@ tries routes one by one, and would be slower with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import product
 from typing import Any
 
-__all__ = ["HEAD_SIZES", "PLACES", "Ask", "Json", "Shape", "Table", "write_head"]
+__all__ = ["HEAD_SIZES", "PLACES", "Ask", "Json", "Point", "Shape", "Table", "list_points", "write_head"]
 
 Json = dict[str, Any]
 HEAD_SIZES = (300, 2048)
@@ -56,7 +57,7 @@ class Ask:
     """A request's variable parts, and the route that takes it, counted over all virtual hosts."""
 
     place: str
-    """Where its route is among all: one of PLACES."""
+    """Where its route is among all: one of PLACES, or what the asker calls it."""
     number: int
     host: str
     path: str
@@ -88,12 +89,13 @@ class Table:
         middle, end = self.size // 2, self.size
         spans = {"first": (0, 4), "middle": (middle - 2, middle + 2), "last": (end - 4, end)}
         return tuple(
-            self._ask(place, number)
+            self.ask(place, number)
             for place, (start, stop) in spans.items()
             for number in range(max(start, 0), min(stop, end))
         )
 
-    def _ask(self, place: str, number: int) -> Ask:
+    def ask(self, place: str, number: int) -> Ask:
+        """For the route with that number, or of the virtual host with that number."""
         match self.shape:
             case Shape.ROUTES:
                 path = f"/api/team-{number:05}/orders?page=2"
@@ -107,6 +109,27 @@ class Table:
     def _service(self, number: int, matches: list[Json], answer: Callable[[int], Json]) -> Json:
         name = _service_name(number)
         return _host(name, name, matches, number * len(matches), answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one figure is of."""
+
+    table: str
+    head: int
+    """Bytes."""
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.table}, head of {self.head}, {self.place}"
+
+
+def list_points(tables: Iterable[Table]) -> Iterator[tuple[Point, list[Ask]]]:
+    """Each with the requests that it is measured by."""
+    for table, head, place in product(tables, HEAD_SIZES, PLACES):
+        asks = [ask for ask in table.asks() if ask.place == place]
+        if asks:
+            yield Point(table.name, head, place), asks
 
 
 def write_head(ask: Ask, size: int) -> bytes:
