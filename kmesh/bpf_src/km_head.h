@@ -6,7 +6,7 @@
  * A request is worked on in bursts, since a verifier must see the end of every
  * loop: km_read_head() returns KM_MORE while there is something left to do, and
  * the program then tail-calls itself. The kernel grants 33 tail calls, so a head
- * of many short lines or marks may not come to its end: then it is the relay's.
+ * of some 800 short lines or tabs does not come to its end: then it is the relay's.
  *
  * What goes on lives in the request, in memory of a map. A number that was
  * stored and loaded again (KM_LOAD) is an unknown one to the verifier, which so
@@ -236,15 +236,11 @@ static __always_inline void km_turn(struct km_request *request, void *data, void
 		request->handover = event && event < KM_H_COUNT ? event : KM_H_BROKEN;
 		return;
 	}
-	if (event >= KM_E_MARK && event < KM_E_TARGET_END) {
-		request->marks |= 1U << (event - KM_E_MARK);
-	} else {
-		km_take_event(request, data, data_end, event & ~KM_E_TARGET_END, output);
-		if (event & KM_E_TARGET_END && !KM_LOAD(request->handover)) {
-			km_note_field(request, KM_FIELD_TARGET, request->target_start, position);
-			if (!request->has_path)
-				km_note_field(request, KM_FIELD_PATH, request->target_start, position);
-		}
+	km_take_event(request, data, data_end, event & ~KM_E_TARGET_END, output);
+	if (event & KM_E_TARGET_END && !KM_LOAD(request->handover)) {
+		km_note_field(request, KM_FIELD_TARGET, request->target_start, position);
+		if (!request->has_path)
+			km_note_field(request, KM_FIELD_PATH, request->target_start, position);
 	}
 	request->is_skipping = event == KM_E_VALUE || event == KM_E_SKIP;
 	if (event == KM_E_HEAD_END)
@@ -349,10 +345,15 @@ static __always_inline int km_read_head(struct km_request *request, void *data, 
 			if (slot >= KM_MAX_PAGE_SLOTS || (void *)at + 1 > data_end)
 				break;
 			word = km_step(page, first, slot, *at);
-			if (km_event(word))
-				break;
-			slot = word - first;
+			if (km_event(word)) {
+				if (km_event(word) - KM_E_MARK >= KM_E_TARGET_END - KM_E_MARK)
+					break;
+				/* A path may be full of them: they end no turn. */
+				request->marks |= 1U << (km_event(word) - KM_E_MARK);
+			}
+			slot = km_next_state(word) - first;
 			at++;
+			word = 0;
 		}
 		request->position = (void *)at - data;
 		request->state = first + slot;

@@ -36,8 +36,8 @@ PORTS = (80, 81)
 ROUTING = routing_id("case")
 VERIFIED = 200_000
 """Instructions that the verifier may walk in one program; a kernel takes a million."""
-LONG = 2048
-"""Bytes of a head that may take more bursts than there are tail calls: when most of them are events."""
+LONG = 700
+"""Bytes of a head that may take more bursts than there are tail calls: when all of them are tabs in a value."""
 
 
 @pytest.fixture(scope="module")
