@@ -1,6 +1,6 @@
 """Every benchmark, as tables and as benchmarks/results/latest.json. `python -m benchmarks [--quick]`, as root.
 
---quick takes two and a half minutes and is for a first look: few rounds, one variant of the protocol.
+--quick takes 100 s and is for a first look: few rounds, one variant of the protocol.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two and a half minutes instead of a quarter of an hour")
+    parser.add_argument("--quick", action="store_true", help="100 s instead of a quarter of an hour")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("benchmarks: programs are loaded into the kernel: start it with sudo", file=sys.stderr)
