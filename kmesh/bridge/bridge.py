@@ -162,8 +162,8 @@ class Bridge:
     def snapshot(self) -> Snapshot:
         return self._served
 
-    def program(self) -> Program:
-        return self._compilation.program
+    def compilation(self) -> Compilation:
+        return self._compilation
 
     def image(self) -> MapImage:
         return self._compilation.image

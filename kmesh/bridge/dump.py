@@ -8,26 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from itertools import chain
 from typing import assert_never
 
 from kmesh.bridge.elements import (
     MAP_TYPES,
     MODEL_TYPES,
+    UNIT_TYPES,
     Element,
     ResourceElement,
-    UnitElement,
     list_records,
+    list_units,
     list_values,
 )
 from kmesh.bridge.view import BridgeView
-from kmesh.compiler.ir import ClusterUnit, ListenerUnit
 from kmesh.errors import ConfigError
 
 __all__ = ["DumpFormat", "DumpKind", "cut", "dump"]
-
-_UNIT_TYPES = ("listener", "cluster")
-
 
 class DumpKind(Enum):
     """What to dump: each stage that configuration passes, from the wire to the kernel."""
@@ -84,13 +80,12 @@ def _list_elements(view: BridgeView, kind: DumpKind, *, has_units: bool) -> Iter
         case DumpKind.MODEL:
             return list_values(view.snapshot())
         case DumpKind.IR:
-            program = view.program()
-            return map(UnitElement, chain[ListenerUnit | ClusterUnit](program.listeners, program.clusters))
+            return list_units(view.compilation())
         case DumpKind.IMAGE:
             image = view.image()
-            return list_records(image.records(), image, view.program(), has_units=has_units)
+            return list_records(image.records(), image, view.compilation(), has_units=has_units)
         case DumpKind.MAPS:
-            return list_records(view.kernel_records(), view.image(), view.program(), has_units=has_units)
+            return list_records(view.kernel_records(), view.image(), view.compilation(), has_units=has_units)
         case _:
             assert_never(kind)
 
@@ -102,7 +97,7 @@ def _list_types(view: BridgeView, kind: DumpKind) -> tuple[str, ...]:
         case DumpKind.MODEL:
             return MODEL_TYPES
         case DumpKind.IR:
-            return _UNIT_TYPES
+            return UNIT_TYPES
         case DumpKind.IMAGE | DumpKind.MAPS:
             return MAP_TYPES
         case _:

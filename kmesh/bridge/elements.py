@@ -5,15 +5,16 @@ No I/O but for what the view's iterables read. Nothing is decoded before it is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from kmesh.bridge.outline import outline
 from kmesh.bridge.view import AcceptedResource
-from kmesh.compiler.ir import ClusterUnit, ListenerUnit, Program, ToRoutes, leaves
-from kmesh.compiler.printer import print_unit
+from kmesh.compiler import Compilation, print_unit
 from kmesh.compiler.routes.fields import header_field, parameter_field
+from kmesh.compiler.routes.unit import print_host
 from kmesh.maps.decode import Names, describe_record, name_units, print_record
 from kmesh.maps.image import MapImage, MapName, Record
 from kmesh.model.plain import to_plain
@@ -23,15 +24,18 @@ from kmesh.xds.plain import resource_to_plain
 __all__ = [
     "MAP_TYPES",
     "MODEL_TYPES",
+    "UNIT_TYPES",
     "Element",
     "RecordElement",
     "ResourceElement",
     "UnitElement",
     "ValueElement",
     "list_records",
+    "list_units",
     "list_values",
 ]
 
+UNIT_TYPES = ("listener", "virtual host", "cluster")
 _MODEL = {
     "listener": "listeners",
     "route_config": "route_configs",
@@ -118,20 +122,18 @@ class ValueElement:
 class UnitElement:
     """A unit of the compiler's intermediate form."""
 
-    unit: ListenerUnit | ClusterUnit
-
-    @property
-    def type(self) -> str:
-        return "listener" if isinstance(self.unit, ListenerUnit) else "cluster"
+    type: str
+    name: str
+    print: Callable[[], str]
 
     def is_named(self, text: str) -> bool:
-        return text in self.unit.name
+        return text in self.name
 
     def plain(self) -> dict[str, Any]:
-        return {"type": self.type, "name": self.unit.name, "text": print_unit(self.unit)}
+        return {"type": self.type, "name": self.name, "text": self.print()}
 
     def lines(self) -> Iterator[str]:
-        yield from print_unit(self.unit).splitlines()
+        yield from self.print().splitlines()
         yield ""
 
 
@@ -169,29 +171,37 @@ def list_values(snapshot: Snapshot) -> Iterator[ValueElement]:
             yield ValueElement(kind, name, value)
 
 
+def list_units(compilation: Compilation) -> Iterator[UnitElement]:
+    """Listeners, the virtual hosts that they lead to, and clusters."""
+    for listener in compilation.program.listeners:
+        yield UnitElement("listener", listener.name, partial(print_unit, listener))
+    for routing in compilation.routings.values():
+        for host in routing.hosts.values():
+            yield UnitElement("virtual host", host.host.name, partial(print_host, routing, host))
+    for cluster in compilation.program.clusters:
+        yield UnitElement("cluster", cluster.name, partial(print_unit, cluster))
+
+
 def list_records(
-    records: Iterable[Record], image: MapImage, program: Program, *, has_units: bool
+    records: Iterable[Record], image: MapImage, compilation: Compilation, *, has_units: bool
 ) -> Iterator[RecordElement]:
-    """Sorted, each once. `image` and `program` give the names; `has_units` looks up the units, which takes memory."""
+    """Sorted, each once, named by `image` and `compilation`. `has_units` looks up units, which takes memory."""
     tables: dict[MapName, dict[bytes, bytes]] = {name: {} for name in _SHOWN_MAPS}
     for map_name, key, value in records:
         tables[map_name][key] = value
     units = _find_units(image) if has_units else {}
-    names = Names(units=name_units(image), backends=tables[MapName.BACKEND], fields=_name_fields(program))
+    names = Names(units=name_units(image), backends=tables[MapName.BACKEND], fields=_name_fields(compilation))
     for map_name, table in tables.items():
         for key in sorted(table):
             yield RecordElement(map_name, key, table[key], names, units.get((map_name, key), ()))
 
 
-def _name_fields(program: Program) -> Mapping[int, str]:
+def _name_fields(compilation: Compilation) -> Mapping[int, str]:
     """The headers and query parameters that routes look at, by their ids in records."""
-    choices = (leaf for unit in program.listeners for frontend in unit.frontends for leaf in leaves(frontend.choice))
-    configs = {choice.routing.name: choice.routing.config for choice in choices if isinstance(choice, ToRoutes)}
-    hosts = (host for config in configs.values() for host in config.virtual_hosts)
     names: dict[int, str] = {}
-    for match in (route.match for host in hosts for route in host.routes):
-        names |= {header_field(header.name): f"header {header.name}" for header in match.headers}
-        names |= {parameter_field(query.name): f"parameter {query.name}" for query in match.query_parameters}
+    for unit in compilation.routings.values():
+        names |= {header_field(name): f"header {name}" for name in unit.names.headers}
+        names |= {parameter_field(name): f"parameter {name}" for name in unit.names.parameters}
     return names
 
 

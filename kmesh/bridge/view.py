@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from kmesh.compiler.ir import Program
+from kmesh.compiler import Compilation
 from kmesh.maps.image import MapImage, Record
 from kmesh.model.limitation import Effect
 from kmesh.model.snapshot import Snapshot
@@ -165,8 +165,8 @@ class BridgeView(Protocol):
         """What is served now."""
         ...
 
-    def program(self) -> Program:
-        """The compiler's intermediate form of it."""
+    def compilation(self) -> Compilation:
+        """What the compiler made of it."""
         ...
 
     def image(self) -> MapImage:

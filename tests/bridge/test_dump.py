@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kmesh.bridge.dump import DumpFormat, DumpKind, cut, dump
-from kmesh.bridge.elements import list_records
+from kmesh.bridge.elements import list_records, list_units
 from kmesh.compiler import Compiler
 from kmesh.errors import ConfigError
 from kmesh.maps.image import Fragment, MapImage
@@ -187,6 +187,16 @@ def test_decisions_name_what_they_look_at() -> None:
     routes = [route_to("c") | {"match": match}, route_to("d")]
     name, body = listeners.TYPE.decode(encode("LDS", listener(http_manager(routes))))
     compiled = Compiler().compile(Snapshot(listeners={name: body}))
-    records = list_records(compiled.image.records(), compiled.image, compiled.program, has_units=False)
+    records = list_records(compiled.image.records(), compiled.image, compiled, has_units=False)
     (decision,) = (record.plain() for record in records if record.type == "km_decision")
     assert {test["field"] for test in decision["tests"]} == {"header x-user", "parameter debug"}
+
+
+def test_virtual_hosts_are_units_of_the_ir() -> None:
+    routes = [route_to("c") | {"match": {"prefix": "/a"}}, route_to("d")]
+    name, body = listeners.TYPE.decode(encode("LDS", listener(http_manager(routes))))
+    compiled = Compiler().compile(Snapshot(listeners={name: body}))
+    host = next(unit for unit in list_units(compiled) if unit.type == "virtual host")
+    first, *rest = host.lines()
+    assert first.startswith(f"virtual host {host.name} of {name}")
+    assert rest == ["  *", '  0: path prefix "/a" -> cluster c', "  1: always -> cluster d", ""]

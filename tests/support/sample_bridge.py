@@ -19,8 +19,7 @@ from kmesh.bridge.view import (
     StatusView,
     VersionView,
 )
-from kmesh.compiler.compiler import Compiler
-from kmesh.compiler.ir import Program
+from kmesh.compiler.compiler import Compilation, Compiler
 from kmesh.maps.image import EMPTY, MapImage, Record
 from kmesh.model.address import SocketAddress
 from kmesh.model.cluster import Cluster, Discovery
@@ -214,8 +213,8 @@ class SampleBridge:
     def snapshot(self) -> Snapshot:
         return self.held
 
-    def program(self) -> Program:
-        return Compiler().compile(self.held).program
+    def compilation(self) -> Compilation:
+        return Compiler().compile(self.held)
 
     def image(self) -> MapImage:
         return self.should

@@ -19,6 +19,8 @@ from kmesh.compiler.routes.directory import Directory, HostDomains, make_directo
 from kmesh.compiler.routes.domains import domain_texts, write_domains
 from kmesh.compiler.routes.fields import header_field, parameter_field
 from kmesh.compiler.routes.head_automaton import build_head_automaton
+from kmesh.compiler.routes.normalise import find_candidates
+from kmesh.compiler.routes.printer import print_candidates
 from kmesh.maps.image import Fragment, MapName, Record
 from kmesh.model.listener import EscapedSlashes, Normalization, StripPort
 from kmesh.model.route import VirtualHost
@@ -27,7 +29,7 @@ from kmesh.records.digest import content_id, name_id
 from kmesh.records.layout import CELL, ROUTES
 from kmesh.records.seal import seal
 
-__all__ = ["HostUnit", "RoutingUnit", "compile_routing", "routing_id"]
+__all__ = ["HostUnit", "RoutingUnit", "compile_routing", "print_host", "routing_id"]
 
 _ID = Struct("<Q")
 
@@ -82,6 +84,17 @@ class RoutingUnit:
             limit = unit.compiled.limit
             if limit:
                 yield report_bound(name, unit.host.name, limit.bound, limit.needed, limit.limit)
+
+
+def print_host(unit: RoutingUnit, host: HostUnit) -> str:
+    """Its domains and the routes that requests can take, as conditions; the bound that it is over, where it is."""
+    lines = [f"virtual host {host.host.name} of {unit.routing.name}", *host.host.domains]
+    if host.compiled.limit:
+        lines.append(f"over a bound: {host.compiled.limit.needed} {host.compiled.limit.bound}")
+    else:
+        candidates = find_candidates(host.host, unit.options.features, DEFAULT_BOUNDS)
+        lines += print_candidates(candidates).splitlines()
+    return "\n  ".join(lines)
 
 
 def routing_id(name: str) -> int:
