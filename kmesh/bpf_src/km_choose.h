@@ -11,7 +11,7 @@ struct km_destination {
 
 struct km_choice {
 	__u64 backend;		/* id; says nothing unless balanced */
-	__u64 target;		/* of the frontend; tells a UDP flow that its listener changed */
+	__u64 target;		/* of the frontend; tells a UDP flow that its listener changed. ROUTED: the routing unit */
 	__u8 addr16[16];	/* of the backend */
 	__u16 port_be;
 	__u16 pad;
@@ -32,7 +32,7 @@ static __always_inline bool km_is_v4(const __u8 *addr16)
 
 static __always_inline bool km_is_refusal(__u32 reason)
 {
-	return reason >= KM_R_NO_ENDPOINT;
+	return reason >= KM_R_NO_ENDPOINT && reason != KM_R_ROUTED;
 }
 
 static __always_inline bool km_is_loopback(const __u8 *addr16)
@@ -198,10 +198,11 @@ static __always_inline void km_settle(struct km_destination *dst, struct km_way 
 		return;
 	case KM_A_REFUSE:
 		/* An unknown reason must not be read as anything but a refusal. */
-		if (way->target < KM_R_NO_ENDPOINT || way->target >= KM_R_COUNT)
-			choice->reason = KM_R_BROKEN;
-		else
-			choice->reason = way->target;
+		choice->reason = way->target < KM_R_COUNT && km_is_refusal(way->target) ? way->target : KM_R_BROKEN;
+		return;
+	case KM_A_ROUTES:
+		choice->target = way->target;
+		choice->reason = dst->key.protocol == IPPROTO_TCP ? KM_R_ROUTED : KM_R_BROKEN;
 		return;
 	}
 	choice->reason = KM_R_BROKEN;

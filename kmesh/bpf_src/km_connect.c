@@ -24,9 +24,35 @@ static __always_inline void km_remember_asked(struct bpf_sock_addr *ctx, struct 
 		sock->port_be = dst->key.port_be;
 		sock->protocol = dst->key.protocol;
 		sock->flags = KM_S_REWRITTEN;
+		if (choice->reason == KM_R_ROUTED) {
+			sock->flags |= KM_S_ROUTED;
+			sock->routing = choice->target;
+			sock->netns = bpf_get_netns_cookie(ctx);
+		}
 	}
 	if (dst->key.protocol == IPPROTO_UDP)
 		km_flow_remember_reply(bpf_get_socket_cookie(ctx), dst, choice);
+}
+
+/* Lead to the acceptor of the namespace; without socket storage nothing could be routed. */
+static __always_inline void km_find_acceptor(struct bpf_sock_addr *ctx, struct km_destination *dst,
+					     struct km_choice *choice)
+{
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct km_acceptor *acceptor = km_acceptor.lookup(&netns);
+	__u32 *word = (__u32 *)choice->addr16;
+	bool is_v4 = km_is_v4(dst->key.addr16);
+
+	if (acceptor)
+		choice->port_be = is_v4 ? acceptor->port4_be : acceptor->port6_be;
+	if (!choice->port_be || !ctx->sk) {
+		choice->reason = KM_R_NO_ACCEPTOR;
+		return;
+	}
+	word[0] = 0;
+	word[1] = 0;
+	word[2] = is_v4 ? bpf_htonl(0xffff) : 0;
+	word[3] = is_v4 ? bpf_htonl(0x7f000001) : bpf_htonl(1);
 }
 
 static __always_inline bool km_connect(struct bpf_sock_addr *ctx, struct km_destination *dst,
@@ -42,7 +68,9 @@ static __always_inline bool km_connect(struct bpf_sock_addr *ctx, struct km_dest
 		return false;
 	}
 	km_choose(dst, choice);
-	if (choice->reason == KM_R_BALANCED) {
+	if (choice->reason == KM_R_ROUTED)
+		km_find_acceptor(ctx, dst, choice);
+	if (choice->reason == KM_R_BALANCED || choice->reason == KM_R_ROUTED) {
 		km_remember_asked(ctx, sock, dst, choice);
 		return true;
 	}

@@ -249,6 +249,22 @@ static __always_inline void km_turn(struct km_request *request, void *data, void
 	request->position = position + 1;
 }
 
+/* Begin to read a head by the automaton in `routes`. */
+static __always_inline void km_begin_head(struct km_request *request)
+{
+	request->handover = KM_H_NONE;
+	request->head_length = 0;
+	request->marks = 0;
+	request->field_count = 0;
+	request->position = 0;
+	request->state = 0;
+	request->is_skipping = 0;
+	request->has_path = 0;
+	request->target_start = 0;
+	request->value_start = 0;
+	request->pending = 0;
+}
+
 /* Find the routing unit and begin to read; KM_DONE when that cannot be. */
 static __always_inline int km_begin_request(struct km_request *request)
 {
@@ -267,17 +283,7 @@ static __always_inline int km_begin_request(struct km_request *request)
 	if (!routes)
 		return KM_DONE;
 	request->routes = *routes;
-	request->handover = KM_H_NONE;
-	request->head_length = 0;
-	request->marks = 0;
-	request->field_count = 0;
-	request->position = 0;
-	request->state = 0;
-	request->is_skipping = 0;
-	request->has_path = 0;
-	request->target_start = 0;
-	request->value_start = 0;
-	request->pending = 0;
+	km_begin_head(request);
 	request->route = 0;
 	request->cluster = 0;
 	request->stage = 0;

@@ -43,3 +43,44 @@ BPF_TABLE_PINNED("sk_storage", int, struct km_sock, km_sock, 0, KM_PIN("km_sock"
 BPF_TABLE_PINNED("lru_hash", struct km_udp_flow_key, struct km_udp_flow, km_udp_flow,
 		 KM_MAX_UDP_FLOWS, KM_PIN("km_udp_flow"));
 BPF_TABLE_PINNED("percpu_array", int, __u64, km_reason, KM_R_COUNT, KM_PIN("km_reason"));
+
+/* Of streams (docs/decisions/0009-streams.md). bcc has no pinned form of these two, and rewrites these calls only. */
+#define KM_SOCKHASH(_name)							\
+struct _name##_table_t {							\
+	__u64 key;								\
+	__u64 leaf;								\
+	int (*sock_hash_update)(void *, void *, __u64);				\
+	int (*msg_redirect_hash)(void *, void *, __u64);			\
+	int (*sk_redirect_hash)(void *, void *, __u64);				\
+	__u32 max_entries;							\
+};										\
+__attribute__((section("maps/sockhash:" KM_PIN(#_name))))			\
+struct _name##_table_t _name = { .max_entries = KM_MAX_STREAMS };		\
+BPF_ANNOTATE_KV_PAIR(_name, __u64, __u64)
+
+#define KM_RINGBUF(_name)							\
+struct _name##_table_t {							\
+	int key;								\
+	__u32 leaf;								\
+	int (*ringbuf_output)(void *, __u64, __u64);				\
+	__u32 max_entries;							\
+};										\
+__attribute__((section("maps/ringbuf:" KM_PIN(#_name))))			\
+struct _name##_table_t _name = { .max_entries = KM_MAX_EVENT_BYTES }
+
+KM_SOCKHASH(km_clients);
+KM_SOCKHASH(km_upstreams);
+KM_RINGBUF(km_events);
+
+BPF_TABLE_PINNED("hash", __u64, struct km_acceptor, km_acceptor, KM_MAX_STREAMS, KM_PIN("km_acceptor"));
+BPF_TABLE_PINNED("hash", struct km_peer_key, struct km_peer, km_peer, KM_MAX_STREAMS, KM_PIN("km_peer"),
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", __u64, struct km_stream, km_stream, KM_MAX_STREAMS, KM_PIN("km_stream"),
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", __u64, struct km_grant, km_grant, KM_MAX_STREAMS, KM_PIN("km_grant"),
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", struct km_bound_key, __u64, km_bound, KM_MAX_STREAMS, KM_PIN("km_bound"),
+		 BPF_F_NO_PREALLOC);
+
+BPF_QUEUE(km_t_pool, __u64, KM_MAX_POOL_SIZE);
+BPF_TABLE_PINNED("hash_of_maps$km_t_pool", struct km_pool_key, int, km_pool, KM_MAX_STREAMS, KM_PIN("km_pool"));

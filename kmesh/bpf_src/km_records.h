@@ -15,6 +15,13 @@
 #define KM_MAX_INDEX_FANOUT	240
 #define KM_MAX_INDEX_DEPTH	4
 #define KM_MAX_HOST_BYTES	168
+#define KM_MAX_REQUEST_BODY_BYTES	65536
+#define KM_MAX_ANSWER_BODY_BYTES	1048576
+#define KM_MAX_POOL_TRIES	4
+#define KM_MAX_POOL_SIZE	256
+#define KM_MAX_STREAMS	65536
+#define KM_MAX_EVENT_BYTES	1048576
+#define KM_MAX_RECEIVE_BYTES	4194304
 
 #define KM_SEAL_SEED	0x6b6d657368736561ULL
 #define KM_SEAL_MULTIPLIER	0x9e3779b97f4a7c15ULL
@@ -50,10 +57,14 @@
 #define KM_R_FAMILY	11
 #define KM_R_BLACKHOLE	12
 #define KM_R_BROKEN	13
-#define KM_R_COUNT	14
+#define KM_R_NO_ACCEPTOR	14
+#define KM_R_ROUTED	15
+#define KM_R_COUNT	16
 
 #define KM_S_OWN	1
 #define KM_S_REWRITTEN	2
+#define KM_S_ROUTED	4
+#define KM_S_STREAM	8
 
 #define KM_F_V4	1
 #define KM_F_V6	2
@@ -88,6 +99,10 @@
 #define KM_FIELD_PATH	8
 #define KM_FIELD_TARGET	12
 #define KM_FIELD_AUTHORITY	16
+#define KM_FIELD_CONTENT_LENGTH	20
+#define KM_FIELD_CONNECTION	24
+#define KM_FIELD_TRANSFER_ENCODING	28
+#define KM_FIELD_STATUS	32
 
 #define KM_FIELD_IS_JOINED	1
 #define KM_FIELD_IS_PARAMETER	2
@@ -121,7 +136,24 @@
 #define KM_H_REFUSED	15
 #define KM_H_BOUND	16
 #define KM_H_BROKEN	17
-#define KM_H_COUNT	18
+#define KM_H_FRAMING	18
+#define KM_H_NO_CONNECTION	19
+#define KM_H_COUNT	20
+
+#define KM_N_IDLE	0
+#define KM_N_HEAD	1
+#define KM_N_BODY	2
+#define KM_N_RELAYED	3
+#define KM_N_DEAD	4
+#define KM_N_CHUNKS	5
+
+#define KM_V_NONE	0
+#define KM_V_TAKEN	1
+#define KM_V_NEEDED	2
+#define KM_V_ANSWER	3
+#define KM_V_BREACH	4
+#define KM_V_CLIENT_GONE	5
+#define KM_V_ENDED	6
 
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
@@ -205,13 +237,19 @@ struct km_sock {
 	__u8 protocol;
 	__u8 flags;	/* KM_S_* */
 	__u32 pad;
+	__u64 routing;	/* ROUTED: the routing unit */
+	__u64 netns;	/* ROUTED: cookie of the network namespace */
+	__u64 cookie;	/* STREAM: of the socket */
 };
-_Static_assert(sizeof(struct km_sock) == 24, "km_sock");
+_Static_assert(sizeof(struct km_sock) == 48, "km_sock");
 _Static_assert(__builtin_offsetof(struct km_sock, addr16) == 0, "km_sock.addr16");
 _Static_assert(__builtin_offsetof(struct km_sock, port_be) == 16, "km_sock.port_be");
 _Static_assert(__builtin_offsetof(struct km_sock, protocol) == 18, "km_sock.protocol");
 _Static_assert(__builtin_offsetof(struct km_sock, flags) == 19, "km_sock.flags");
 _Static_assert(__builtin_offsetof(struct km_sock, pad) == 20, "km_sock.pad");
+_Static_assert(__builtin_offsetof(struct km_sock, routing) == 24, "km_sock.routing");
+_Static_assert(__builtin_offsetof(struct km_sock, netns) == 32, "km_sock.netns");
+_Static_assert(__builtin_offsetof(struct km_sock, cookie) == 40, "km_sock.cookie");
 
 /* A UDP socket and a peer: forward from the service address, reverse from the backend's. */
 struct km_udp_flow_key {
@@ -357,10 +395,118 @@ struct km_routes {
 	__u64 wildcards;	/* automaton from Host to the hash of its wildcard domain; 0 for none */
 	__u32 flags;	/* KM_RF_* */
 	__u32 relayed_marks;	/* KM_M_*: paths with one of them are normalised by the relay */
+	__u64 answers;	/* automaton that reads heads of answers */
 };
-_Static_assert(sizeof(struct km_routes) == 32, "km_routes");
+_Static_assert(sizeof(struct km_routes) == 40, "km_routes");
 _Static_assert(__builtin_offsetof(struct km_routes, head) == 0, "km_routes.head");
 _Static_assert(__builtin_offsetof(struct km_routes, domains) == 8, "km_routes.domains");
 _Static_assert(__builtin_offsetof(struct km_routes, wildcards) == 16, "km_routes.wildcards");
 _Static_assert(__builtin_offsetof(struct km_routes, flags) == 24, "km_routes.flags");
 _Static_assert(__builtin_offsetof(struct km_routes, relayed_marks) == 28, "km_routes.relayed_marks");
+_Static_assert(__builtin_offsetof(struct km_routes, answers) == 32, "km_routes.answers");
+
+/* Where the relay accepts, by cookie of the network namespace (u64): ports of 127.0.0.1 and of ::1; 0 for none. */
+struct km_acceptor {
+	__u16 port4_be;
+	__u16 port6_be;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct km_acceptor) == 8, "km_acceptor");
+_Static_assert(__builtin_offsetof(struct km_acceptor, port4_be) == 0, "km_acceptor.port4_be");
+_Static_assert(__builtin_offsetof(struct km_acceptor, port6_be) == 2, "km_acceptor.port6_be");
+_Static_assert(__builtin_offsetof(struct km_acceptor, pad) == 4, "km_acceptor.pad");
+
+/* A connection as the acceptor sees its other end. */
+struct km_peer_key {
+	__u64 netns;	/* cookie of the network namespace */
+	__u8 addr16[16];
+	__u16 port_be;
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct km_peer_key) == 32, "km_peer_key");
+_Static_assert(__builtin_offsetof(struct km_peer_key, netns) == 0, "km_peer_key.netns");
+_Static_assert(__builtin_offsetof(struct km_peer_key, addr16) == 8, "km_peer_key.addr16");
+_Static_assert(__builtin_offsetof(struct km_peer_key, port_be) == 24, "km_peer_key.port_be");
+_Static_assert(__builtin_offsetof(struct km_peer_key, pad) == 26, "km_peer_key.pad");
+
+/* Who that is, and what was asked for. */
+struct km_peer {
+	__u64 client;	/* socket cookie */
+	__u64 routing;
+	__u8 addr16[16];	/* what connect() named */
+	__u16 port_be;
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct km_peer) == 40, "km_peer");
+_Static_assert(__builtin_offsetof(struct km_peer, client) == 0, "km_peer.client");
+_Static_assert(__builtin_offsetof(struct km_peer, routing) == 8, "km_peer.routing");
+_Static_assert(__builtin_offsetof(struct km_peer, addr16) == 16, "km_peer.addr16");
+_Static_assert(__builtin_offsetof(struct km_peer, port_be) == 32, "km_peer.port_be");
+_Static_assert(__builtin_offsetof(struct km_peer, pad) == 34, "km_peer.pad");
+
+/* A client's connection, by socket cookie (u64). Written by programs only. */
+struct km_stream {
+	__u64 sent;	/* bytes that went to the relay */
+	__u64 received;	/* bytes that came from the relay */
+	__u64 upstream;	/* cookie of the upstream connection with an exchange in flight; 0 for none */
+	__u64 exchanges;	/* that the kernel carried to their ends */
+	__u64 requests;	/* that the kernel began */
+	__u64 handovers;
+	__u32 handover;	/* KM_H_* of the last */
+	__u32 is_relayed;	/* what comes is the relay's until it grants */
+};
+_Static_assert(sizeof(struct km_stream) == 56, "km_stream");
+_Static_assert(__builtin_offsetof(struct km_stream, sent) == 0, "km_stream.sent");
+_Static_assert(__builtin_offsetof(struct km_stream, received) == 8, "km_stream.received");
+_Static_assert(__builtin_offsetof(struct km_stream, upstream) == 16, "km_stream.upstream");
+_Static_assert(__builtin_offsetof(struct km_stream, exchanges) == 24, "km_stream.exchanges");
+_Static_assert(__builtin_offsetof(struct km_stream, requests) == 32, "km_stream.requests");
+_Static_assert(__builtin_offsetof(struct km_stream, handovers) == 40, "km_stream.handovers");
+_Static_assert(__builtin_offsetof(struct km_stream, handover) == 48, "km_stream.handover");
+_Static_assert(__builtin_offsetof(struct km_stream, is_relayed) == 52, "km_stream.is_relayed");
+
+/* The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next byte begins a request and all answers were received. Written by the relay only. */
+struct km_grant {
+	__u64 sent;
+	__u64 received;
+	__u64 ended;	/* the upstream connection whose exchange the relay ended */
+};
+_Static_assert(sizeof(struct km_grant) == 24, "km_grant");
+_Static_assert(__builtin_offsetof(struct km_grant, sent) == 0, "km_grant.sent");
+_Static_assert(__builtin_offsetof(struct km_grant, received) == 8, "km_grant.received");
+_Static_assert(__builtin_offsetof(struct km_grant, ended) == 16, "km_grant.ended");
+
+/* A client's connection and a cluster; leads to the upstream connection (u64 cookie) bound to them. */
+struct km_bound_key {
+	__u64 client;
+	__u64 cluster;
+};
+_Static_assert(sizeof(struct km_bound_key) == 16, "km_bound_key");
+_Static_assert(__builtin_offsetof(struct km_bound_key, client) == 0, "km_bound_key.client");
+_Static_assert(__builtin_offsetof(struct km_bound_key, cluster) == 8, "km_bound_key.cluster");
+
+/* Leads to a queue of cookies of upstream connections that are free. */
+struct km_pool_key {
+	__u64 netns;
+	__u64 cluster;
+};
+_Static_assert(sizeof(struct km_pool_key) == 16, "km_pool_key");
+_Static_assert(__builtin_offsetof(struct km_pool_key, netns) == 0, "km_pool_key.netns");
+_Static_assert(__builtin_offsetof(struct km_pool_key, cluster) == 8, "km_pool_key.cluster");
+
+/* What programs tell the relay. */
+struct km_event {
+	__u32 kind;	/* KM_V_* */
+	__u32 detail;
+	__u64 client;
+	__u64 upstream;
+	__u64 cluster;
+	__u64 netns;
+};
+_Static_assert(sizeof(struct km_event) == 40, "km_event");
+_Static_assert(__builtin_offsetof(struct km_event, kind) == 0, "km_event.kind");
+_Static_assert(__builtin_offsetof(struct km_event, detail) == 4, "km_event.detail");
+_Static_assert(__builtin_offsetof(struct km_event, client) == 8, "km_event.client");
+_Static_assert(__builtin_offsetof(struct km_event, upstream) == 16, "km_event.upstream");
+_Static_assert(__builtin_offsetof(struct km_event, cluster) == 24, "km_event.cluster");
+_Static_assert(__builtin_offsetof(struct km_event, netns) == 32, "km_event.netns");

@@ -39,7 +39,7 @@ from kmesh.errors import Unsupported
 from kmesh.maps.image import Fragment, MapName
 from kmesh.model.address import V4_MAPPED, SocketAddress
 from kmesh.model.endpoint import Endpoint
-from kmesh.records.constants import LIMITS, Action, Family, NodeKind, Reason
+from kmesh.records.constants import LIMITS, Action, Family, NodeKind
 from kmesh.records.digest import content_id, name_id
 from kmesh.records.layout import BACKEND, CELL, FRONTEND_KEY
 from kmesh.records.seal import seal
@@ -99,8 +99,8 @@ def _write(writer: _Writer, choice: Choice) -> Way:
             return Way(int(Action.PASS), 0)
         case ToCluster(name):
             return Way(int(Action.CLUSTER), name_id("cluster", name))
-        case ToRoutes():  # until requests are carried one by one
-            return Way(int(Action.REFUSE), int(Reason.UNSUPPORTED))
+        case ToRoutes(routing):
+            return Way(int(Action.ROUTES), name_id("routes", routing.name))
         case Weighted(shares):
             return _write_weighted(writer, shares)
         case Spread() as spread:

@@ -78,6 +78,8 @@ def decide(
             return _address(tables, target, destination, is_ipv6_socket)
         if action == Action.PASS:
             return Decision(reason=Reason.PASSED)
+        if action == Action.ROUTES:
+            return Decision(reason=Reason.ROUTED)
         if action == Action.REFUSE and is_refusal(target):
             return Decision(reason=Reason(target))
     except Broken:
@@ -87,7 +89,7 @@ def decide(
 
 def is_refusal(reason: int) -> bool:
     """Whether a reason ends in ECONNREFUSED."""
-    return Reason.NO_ENDPOINT <= reason <= max(Reason)
+    return Reason.NO_ENDPOINT <= reason <= max(Reason) and reason != Reason.ROUTED
 
 
 def _find_frontend(tables: Tables, destination: SocketAddress, protocol: Protocol) -> tuple[int, int] | None:

@@ -53,9 +53,11 @@ class _Cmd(IntEnum):
     MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
     PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
+    PROG_ATTACH = 8
     MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
@@ -71,6 +73,10 @@ class MapType(IntEnum):
     HASH = 1
     ARRAY = 2
     PERCPU_ARRAY = 6
+    HASH_OF_MAPS = 13
+    SOCKHASH = 18
+    QUEUE = 22
+    RINGBUF = 27
     LRU_HASH = 9
     ARRAY_OF_MAPS = 12
     SK_STORAGE = 24
@@ -79,6 +85,7 @@ class MapType(IntEnum):
 class AttachType(IntEnum):
     """Attach points of BPF_PROG_TYPE_CGROUP_SOCK_ADDR that kmesh uses."""
 
+    SOCK_OPS = 3
     CONNECT4 = 10
     CONNECT6 = 11
     SENDMSG4 = 14
@@ -175,6 +182,24 @@ def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
         return None
     _raise_unless_ok(_Cmd.MAP_LOOKUP_ELEM, result)
     return value.raw
+
+
+def delete(fd: int, key: bytes) -> bool:
+    """Delete one element; returns whether it was there."""
+    result, _ = _call(_Cmd.MAP_DELETE_ELEM, struct.pack("<I4xQ", fd, _address(key)))
+    if result != -errno.ENOENT:
+        _raise_unless_ok(_Cmd.MAP_DELETE_ELEM, result)
+    return result == 0
+
+
+def push(fd: int, value: bytes) -> None:
+    """Put a value into a queue. Raises OSError, with E2BIG when it is full."""
+    _bpf(_Cmd.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, 0, _address(value), 0))
+
+
+def attach_to_map(prog_fd: int, map_fd: int, attach_type: int) -> None:
+    """Have the sockets of a sockmap or sockhash run a program; the map holds it from then on."""
+    _bpf(_Cmd.PROG_ATTACH, struct.pack("<4I", map_fd, prog_fd, attach_type, 0))
 
 
 def update_batch(fd: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:

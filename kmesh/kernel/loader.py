@@ -1,7 +1,7 @@
 """The one-shot loader: compile with bcc, load, pin, exit. `python -m kmesh.kernel.loader`, a child of the bridge.
 
 It is a process of its own because compiling takes LLVM and its 150 MB, which the bridge must not keep. A JSON job on
-standard input ({"text", "cflags", "programs": {name: attach type}, "pin_dir"}) gives a JSON result on standard output
+standard input ({"text", "cflags", "programs": {name: [type, attach type]}, "steps": {name: [array, place]}, "pin_dir"}) gives a JSON result on standard output
 ({"failed": null} or {"failed": "compile" | "load NAME", "why": ...}); compiler messages and verifier logs go to
 standard error, where bcc writes them.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +21,6 @@ from typing import Any
 from kmesh.errors import KernelError
 from kmesh.kernel import bpf
 from kmesh.kernel.headers import has_running_kernel_headers, merge_headers
-
-_PROG_TYPE_CGROUP_SOCK_ADDR = 18
 
 
 def main() -> int:
@@ -51,12 +50,17 @@ def _build(job: dict[str, Any]) -> int:
     partial = final.with_name(final.name + "-partial")
     _remove(partial)
     partial.mkdir(parents=True)
-    for name, attach_type in job["programs"].items():
+    loaded = {}
+    for name, (prog_type, attach_type) in job["programs"].items():
         try:
-            function = module.load_func(name, _PROG_TYPE_CGROUP_SOCK_ADDR, attach_type=attach_type)
+            loaded[name] = module.load_func(name, prog_type, attach_type=attach_type).fd
         except Exception as error:
             return _report(f"load {name}", str(error))
-        bpf.pin(function.fd, partial / name)
+        bpf.pin(loaded[name], partial / name)
+    for name, (array, place) in job["steps"].items():
+        bpf.update(module[array].map_fd, struct.pack("<I", place), struct.pack("<I", loaded[name]))
+    for array in sorted({array for array, _ in job["steps"].values()}):
+        bpf.pin(module[array].map_fd, partial / array)  # one that nothing holds loses what is in it
     partial.rename(final)
     return _report(None, "")
 

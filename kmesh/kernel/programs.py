@@ -20,9 +20,10 @@ from pathlib import Path
 from kmesh.errors import KernelError, VerifierRejected
 from kmesh.kernel import bpf
 from kmesh.kernel.features import Features
-from kmesh.kernel.hooks import HOOKS
+from kmesh.kernel.hooks import HOOKS, MAP_HOOKS, PROGRAMS, STEPS
 from kmesh.kernel.paths import InstancePaths
 from kmesh.kernel.sources import layout_digest, program_digest, program_text
+from kmesh.kernel.stream_maps import create_stream_maps
 from kmesh.kernel.tables import create_tables
 
 __all__ = ["Build", "attach", "attached_programs", "load", "remove_stale"]
@@ -43,7 +44,7 @@ class Build:
     def program_infos(self) -> dict[str, bpf.ProgInfo]:
         """By program name."""
         out = {}
-        for name in HOOKS:
+        for name in PROGRAMS:
             fd = bpf.get_object(self.programs_dir / name)
             try:
                 out[name] = bpf.prog_info(fd)
@@ -67,13 +68,14 @@ def load(paths: InstancePaths, features: Features) -> Build:
     if not adopted:
         maps_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         create_tables(maps_dir)
+        create_stream_maps(maps_dir)
         _run_loader(flags, programs_dir)
     return Build(maps_dir=maps_dir, programs_dir=programs_dir, was_adopted=adopted)
 
 
 def _run_loader(flags: tuple[str, ...], programs_dir: Path) -> None:
     started = time.monotonic()
-    job = {"text": program_text(), "cflags": flags, "programs": HOOKS, "pin_dir": str(programs_dir)}
+    job = {"text": program_text(), "cflags": flags, "programs": PROGRAMS, "steps": STEPS, "pin_dir": str(programs_dir)}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "kmesh.kernel.loader"],
@@ -119,6 +121,7 @@ def attach(paths: InstancePaths, build: Build, cgroups: Sequence[Path]) -> int:
     paths.links.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted: set[Path] = set()
     changed = 0
+    _attach_to_maps(build)
     for name, attach_type in HOOKS.items():
         prog_fd = bpf.get_object(build.programs_dir / name)
         try:
@@ -132,6 +135,17 @@ def attach(paths: InstancePaths, build: Build, cgroups: Sequence[Path]) -> int:
         link.unlink()
         changed += 1
     return changed
+
+
+def _attach_to_maps(build: Build) -> None:
+    """Replacing what an older build attached. Sockets in a map run what it had when they came."""
+    for name, (map_name, attach_type) in MAP_HOOKS.items():
+        with contextlib.ExitStack() as stack:
+            prog_fd = bpf.get_object(build.programs_dir / name)
+            stack.callback(os.close, prog_fd)
+            map_fd = bpf.get_object(build.maps_dir / map_name)
+            stack.callback(os.close, map_fd)
+            bpf.attach_to_map(prog_fd, map_fd, attach_type)
 
 
 def _attach_one(link: Path, prog_fd: int, cgroup: Path, attach_type: bpf.AttachType) -> bool:

@@ -27,7 +27,7 @@ class OwnSockets:
     def mark(self, sock: socket.socket) -> None:
         """Call before connect() or the first sendto(). Raises OSError."""
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            bpf.update(self._fd, struct.pack("<i", sock.fileno()), SOCK.pack(bytes(16), 0, 0, SockFlag.OWN))
+            bpf.update(self._fd, struct.pack("<i", sock.fileno()), SOCK.pack(bytes(16), 0, 0, SockFlag.OWN, 0, 0, 0))
 
     def close(self) -> None:
         os.close(self._fd)

@@ -16,11 +16,19 @@ _LAYOUT = ("km_records.h", "km_maps.h")
 _PROGRAMS = (
     "km_cell.h",
     "km_choose.h",
+    "km_automaton.h",
+    "km_head.h",
+    "km_route.h",
+    "km_framing.h",
+    "km_stream_maps.h",
     "km_context.h",
     "km_flow.h",
     "km_connect.c",
     "km_peername.c",
     "km_datagram.c",
+    "km_sockops.c",
+    "km_request.c",
+    "km_answer.c",
 )
 _MATCHER = ("km_cell.h", "km_choose.h", "km_automaton.h", "km_head.h", "km_route.h")
 

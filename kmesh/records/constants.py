@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 __all__ = ["DEAD_STATE", "EVENT_SHIFT", "LIMITS", "Action", "DecisionKind", "Family", "Field", "FieldFlag"]
+__all__ += ["AnswerState", "StreamEvent"]
 __all__ += ["Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind", "Reason", "RoutesFlag", "SlotFlag", "SockFlag"]
 
 LIMITS = {
@@ -33,6 +34,16 @@ LIMITS = {
     "INDEX_DEPTH": 4,
     # The longest Host that Kubernetes can make (63.63.svc.cluster.local:65535) is 151 bytes.
     "HOST_BYTES": 168,
+    # Bodies that the kernel carries: what is longer needs the back-pressure of two sockets, which redirection has not.
+    "REQUEST_BODY_BYTES": 65536,
+    "ANSWER_BODY_BYTES": 1 << 20,
+    # Pooled connections that a request tries before it is the relay's: those found dead are passed over.
+    "POOL_TRIES": 4,
+    "POOL_SIZE": 256,
+    "STREAMS": 65536,
+    "EVENT_BYTES": 1 << 20,
+    # What the client's receive buffer is raised to, as far as net.core.rmem_max lets it.
+    "RECEIVE_BYTES": 4 << 20,
 }
 """Rendered as KM_MAX_<NAME>."""
 
@@ -100,6 +111,10 @@ class Reason(IntEnum):
     """The cluster is meant to have no endpoints (istiod's BlackHoleCluster): refused."""
     BROKEN = 13
     """A record was missing or its seal stayed broken: refused, never guessed."""
+    NO_ACCEPTOR = 14
+    """Requests are to be routed one by one, and the namespace has no acceptor of the relay: refused."""
+    ROUTED = 15
+    """Requests are routed one by one: sent to the namespace's acceptor. No refusal."""
 
 
 class SockFlag(IntFlag):
@@ -109,6 +124,10 @@ class SockFlag(IntFlag):
     """Belongs to kmesh: never rewritten."""
     REWRITTEN = 2
     """connect() was rewritten; the record holds the address asked for."""
+    ROUTED = 4
+    """To an acceptor: the record holds the routing unit too."""
+    STREAM = 8
+    """The connection is established and among the clients."""
 
 
 class Family(IntFlag):
@@ -196,6 +215,11 @@ class Field(IntEnum):
     TARGET = 12
     """:path, with the query."""
     AUTHORITY = 16
+    CONTENT_LENGTH = 20
+    CONNECTION = 24
+    TRANSFER_ENCODING = 28
+    STATUS = 32
+    """Of an answer."""
 
 
 class FieldFlag(IntFlag):
@@ -274,3 +298,46 @@ class Handover(IntEnum):
     """The virtual host's matcher is over a bound."""
     BROKEN = 17
     """A record was missing or unsound."""
+    FRAMING = 18
+    """Where the request ends, or what becomes of the connection behind it, is the relay's to follow: Transfer-Encoding,
+    Expect, Upgrade, an odd Content-Length or Connection, or a long body."""
+    NO_CONNECTION = 19
+    """No pooled connection to the cluster was free."""
+
+
+# Streams: docs/decisions/0009-streams.md.
+
+
+class AnswerState(IntEnum):
+    """What an upstream connection is doing, as its programs see it. Rendered as KM_N_<NAME>."""
+
+    IDLE = 0
+    """Bound, with no request in flight."""
+    HEAD = 1
+    """A request was sent; the head of an answer comes next."""
+    BODY = 2
+    """`remaining` bytes of the answer's body follow."""
+    RELAYED = 3
+    """The relay reads what comes: for ever."""
+    DEAD = 4
+    """The upstream closed it while nothing was in flight."""
+    CHUNKS = 5
+    """A chunked body follows."""
+
+
+class StreamEvent(IntEnum):
+    """What programs tell the relay. Rendered as KM_V_<NAME>."""
+
+    NONE = 0
+    TAKEN = 1
+    """A pooled connection was bound."""
+    NEEDED = 2
+    """A request found no pooled connection and went to the relay."""
+    ANSWER = 3
+    """The answer that comes on the upstream connection is the relay's to carry, from its first byte or from where it is."""
+    BREACH = 4
+    """Bytes came that no request asked for, or behind an answer's end: the upstream connection is to be reset."""
+    CLIENT_GONE = 5
+    """An answer found its client no more."""
+    ENDED = 6
+    """The exchange ended after the client's stream had gone on at the relay, which waits for that."""

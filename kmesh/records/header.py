@@ -12,6 +12,7 @@ from kmesh.records.constants import (
     EVENT_SHIFT,
     LIMITS,
     Action,
+    AnswerState,
     DecisionKind,
     Family,
     FieldFlag,
@@ -24,6 +25,7 @@ from kmesh.records.constants import (
     RoutesFlag,
     SlotFlag,
     SockFlag,
+    StreamEvent,
 )
 from kmesh.records.constants import Field as RequestField
 from kmesh.records.hash import HASH_MULTIPLIER, HASH_SEED
@@ -47,6 +49,8 @@ _ENUMS: tuple[tuple[str, type[IntEnum] | type[IntFlag]], ...] = (
     ("KM_D", DecisionKind),
     ("KM_RF", RoutesFlag),
     ("KM_H", Handover),
+    ("KM_N", AnswerState),
+    ("KM_V", StreamEvent),
 )
 
 

@@ -15,25 +15,33 @@ from dataclasses import dataclass, field
 from kmesh.records.constants import LIMITS
 
 __all__ = [
+    "ACCEPTOR",
     "ALL",
     "BACKEND",
+    "BOUND_KEY",
     "CELL",
     "CLUSTER",
     "DECISION",
     "DOMAIN",
     "ENTRY",
+    "EVENT",
     "FRONTEND",
     "FRONTEND_KEY",
+    "GRANT",
     "INDEX",
     "INDEX_ENTRY",
     "NODE",
     "PAGE",
     "PAGE_KEY",
+    "PEER",
+    "PEER_KEY",
+    "POOL_KEY",
     "ROUTE",
     "ROUTES",
     "ROUTING",
     "SLOT",
     "SOCK",
+    "STREAM",
     "TEST",
     "UDP_FLOW",
     "UDP_FLOW_KEY",
@@ -194,6 +202,9 @@ SOCK = Record(
         Field("protocol", "u8"),
         Field("flags", "u8", doc="KM_S_*"),
         Field("pad", "u32"),
+        Field("routing", "u64", doc="ROUTED: the routing unit"),
+        Field("netns", "u64", doc="ROUTED: cookie of the network namespace"),
+        Field("cookie", "u64", doc="STREAM: of the socket"),
     ),
 )
 UDP_FLOW_KEY = Record(
@@ -311,13 +322,88 @@ ROUTES = Record(
         Field("wildcards", "u64", doc="automaton from Host to the hash of its wildcard domain; 0 for none"),
         Field("flags", "u32", doc="KM_RF_*"),
         Field("relayed_marks", "u32", doc="KM_M_*: paths with one of them are normalised by the relay"),
+        Field("answers", "u64", doc="automaton that reads heads of answers"),
     ),
 )
 ROUTING = CELL
 """Keyed by the id of the routing unit (u64); action is KM_A_ROUTES."""
 
+ACCEPTOR = Record(
+    "km_acceptor",
+    "Where the relay accepts, by cookie of the network namespace (u64): ports of 127.0.0.1 and of ::1; 0 for none.",
+    (Field("port4_be", "u16"), Field("port6_be", "u16"), Field("pad", "u32")),
+)
+PEER_KEY = Record(
+    "km_peer_key",
+    "A connection as the acceptor sees its other end.",
+    (
+        Field("netns", "u64", doc="cookie of the network namespace"),
+        Field("addr16", "u8", 16),
+        Field("port_be", "u16"),
+        Field("pad", "u8", 6),
+    ),
+)
+PEER = Record(
+    "km_peer",
+    "Who that is, and what was asked for.",
+    (
+        Field("client", "u64", doc="socket cookie"),
+        Field("routing", "u64"),
+        Field("addr16", "u8", 16, doc="what connect() named"),
+        Field("port_be", "u16"),
+        Field("pad", "u8", 6),
+    ),
+)
+STREAM = Record(
+    "km_stream",
+    "A client's connection, by socket cookie (u64). Written by programs only.",
+    (
+        Field("sent", "u64", doc="bytes that went to the relay"),
+        Field("received", "u64", doc="bytes that came from the relay"),
+        Field("upstream", "u64", doc="cookie of the upstream connection with an exchange in flight; 0 for none"),
+        Field("exchanges", "u64", doc="that the kernel carried to their ends"),
+        Field("requests", "u64", doc="that the kernel began"),
+        Field("handovers", "u64"),
+        Field("handover", "u32", doc="KM_H_* of the last"),
+        Field("is_relayed", "u32", doc="what comes is the relay's until it grants"),
+    ),
+)
+GRANT = Record(
+    "km_grant",
+    "The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next "
+    "byte begins a request and all answers were received. Written by the relay only.",
+    (
+        Field("sent", "u64"),
+        Field("received", "u64"),
+        Field("ended", "u64", doc="the upstream connection whose exchange the relay ended"),
+    ),
+)
+BOUND_KEY = Record(
+    "km_bound_key",
+    "A client's connection and a cluster; leads to the upstream connection (u64 cookie) bound to them.",
+    (Field("client", "u64"), Field("cluster", "u64")),
+)
+POOL_KEY = Record(
+    "km_pool_key",
+    "Leads to a queue of cookies of upstream connections that are free.",
+    (Field("netns", "u64"), Field("cluster", "u64")),
+)
+EVENT = Record(
+    "km_event",
+    "What programs tell the relay.",
+    (
+        Field("kind", "u32", doc="KM_V_*"),
+        Field("detail", "u32"),
+        Field("client", "u64"),
+        Field("upstream", "u64"),
+        Field("cluster", "u64"),
+        Field("netns", "u64"),
+    ),
+)
+
 ALL = (
     FRONTEND_KEY, CELL, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW,
     PAGE_KEY, SLOT, PAGE, ROUTE, TEST, DECISION, DOMAIN, INDEX_ENTRY, INDEX, ROUTES,
+    ACCEPTOR, PEER_KEY, PEER, STREAM, GRANT, BOUND_KEY, POOL_KEY, EVENT,
 )  # fmt: skip
 """In dependency order, as the header declares them."""

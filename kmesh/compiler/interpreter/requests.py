@@ -74,7 +74,7 @@ def _read_routes(tables: Tables, routing: int) -> tuple[int, int, int, int, int]
     record = tables[MapName.ROUTES].get(ID.pack(way[1]))
     if record is None:
         raise Broken(f"no routes {way[1]:#x}")
-    head, domains, wildcards, flags, relayed_marks = ROUTES.struct.unpack(record)
+    head, domains, wildcards, flags, relayed_marks, _ = ROUTES.struct.unpack(record)
     return head, domains, wildcards, flags, relayed_marks
 
 

@@ -16,6 +16,9 @@ _KNOWN = {
     ":path": Field.TARGET,
     ":authority": Field.AUTHORITY,
     "host": Field.AUTHORITY,
+    "content-length": Field.CONTENT_LENGTH,
+    "connection": Field.CONNECTION,
+    "transfer-encoding": Field.TRANSFER_ENCODING,
 }
 _FLAGS = 0b11
 

@@ -56,7 +56,7 @@ from kmesh.compiler.automata.machine import Machine, make_word
 from kmesh.compiler.automata.trie import Trie
 from kmesh.records.constants import DEAD_STATE, Field, Handover, HeadEvent, Mark
 
-__all__ = ["build_head_automaton"]
+__all__ = ["build_answer_automaton", "build_head_automaton"]
 
 
 class _State(IntEnum):
@@ -100,6 +100,15 @@ def _mark(mark: Mark) -> int:
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE")
 _VERSION = b"HTTP/1.1"
+_FRAMING = {
+    b"host": int(Field.AUTHORITY),
+    b"content-length": int(Field.CONTENT_LENGTH),
+    b"connection": int(Field.CONNECTION),
+}
+"""Headers that are always noted: what a request is for, and where it ends."""
+_TO_RELAY = 1
+"""As a field's id: of headers that hand the request over."""
+_RELAYED = dict.fromkeys((b"transfer-encoding", b"expect", b"upgrade"), _TO_RELAY)
 _ANY = bytes(range(256))
 _VISIBLE = bytes(range(0x21, 0x7F))
 _TARGET = _VISIBLE.replace(b"#", b"")
@@ -165,11 +174,38 @@ def build_head_automaton(headers: Mapping[bytes, int], parameters: Mapping[bytes
     Host is always known. Names that no head can hold are left out.
     """
     draft = _Draft()
-    draft.add_names(_State.METHOD, dict.fromkeys(_METHODS, 0), _after_method)
+    draft.add_names(_State.METHOD, dict.fromkeys(_METHODS, 1), _after_method)
     draft.add_names(_State.PARAMETER, _select(parameters, _PARAMETER_NAME), _after_parameter)
     draft.add_version()
     names = {name: header for name, header in _select(headers, _TOKEN).items() if name}
-    draft.add_names(_State.LINE, {**names, b"host": int(Field.AUTHORITY)}, _after_header, ignore_case=True)
+    draft.add_names(_State.LINE, {**names, **_FRAMING, **_RELAYED}, _after_header, ignore_case=True)
+    draft.moves[_State.LINE] = (*draft.moves[_State.LINE], (b":", _MALFORMED), _go(b"\r", _State.HEAD_END))
+    return draft.finish()
+
+
+def build_answer_automaton() -> Machine:
+    """Of answers: the status, and what says where they end."""
+    draft = _Draft()
+    state = draft.add_text(_State.METHOD, _VERSION)
+    draft.outputs[state] = int(Field.STATUS)
+    code = draft.add(())
+    draft.moves[state] = (_go(b" ", code, HeadEvent.NAME),)
+    for _ in range(3):
+        behind = draft.add(())
+        draft.moves[code] = (_go(b"0123456789", behind),)
+        code = behind
+    reason = draft.add(())
+    draft.moves[code] = (
+        _go(b" ", reason, HeadEvent.VALUE_END),
+        _go(b"\r", _State.LINE_END, HeadEvent.VALUE_END),
+    )
+    draft.moves[reason] = (_go(_TEXT + b"\t", reason), _go(b"\r", _State.LINE_END))
+    names = {
+        b"content-length": int(Field.CONTENT_LENGTH),
+        b"connection": int(Field.CONNECTION),
+        b"transfer-encoding": int(Field.TRANSFER_ENCODING),
+    }
+    draft.add_names(_State.LINE, names, _after_header, ignore_case=True)
     draft.moves[_State.LINE] = (*draft.moves[_State.LINE], (b":", _MALFORMED), _go(b"\r", _State.HEAD_END))
     return draft.finish()
 
@@ -179,12 +215,12 @@ def _select(names: Mapping[bytes, int], allowed: bytes) -> dict[bytes, int]:
     return {name: number for name, number in names.items() if not name.translate(None, allowed)}
 
 
-def _after_method(is_known: bool) -> _Moves:
+def _after_method(is_known: int) -> _Moves:
     other = (_ANY, _hand_over(Handover.METHOD))
     return (other, _go(b" ", _State.TARGET, HeadEvent.METHOD)) if is_known else (other,)
 
 
-def _after_parameter(is_known: bool) -> _Moves:
+def _after_parameter(is_known: int) -> _Moves:
     event = HeadEvent.BARE if is_known else HeadEvent.NONE
     moves = (
         _go(_TARGET, _State.OTHER_PARAMETER),
@@ -194,8 +230,13 @@ def _after_parameter(is_known: bool) -> _Moves:
     return (*moves, _go(b"=", _State.PARAMETER_VALUE, HeadEvent.NAME)) if is_known else moves
 
 
-def _after_header(is_known: bool) -> _Moves:
-    end = _go(b":", _State.BLANK, HeadEvent.NAME) if is_known else _go(b":", _State.OTHER_VALUE, HeadEvent.SKIP)
+def _after_header(field: int) -> _Moves:
+    if field == _TO_RELAY:
+        end = (b":", _hand_over(Handover.FRAMING))
+    elif field:
+        end = _go(b":", _State.BLANK, HeadEvent.NAME)
+    else:
+        end = _go(b":", _State.OTHER_VALUE, HeadEvent.SKIP)
     return _go(_TOKEN, _State.OTHER_NAME), end
 
 
@@ -216,28 +257,31 @@ class _Draft:
         self,
         root: _State,
         names: Mapping[bytes, int],
-        after: Callable[[bool], _Moves],
+        after: Callable[[int], _Moves],
         *,
         ignore_case: bool = False,
     ) -> None:
-        """A trie of `names`, whose outputs they lead to. `after` has what else may follow a name, known or not."""
+        """A trie of `names`, whose outputs they lead to. `after` has what else may follow a name, by its output; 0 for others."""
         trie = Trie(names, ignore_case=ignore_case)
         outputs = {trie.add(name): output for name, output in names.items()}
         members = [bytes(byte for byte in _ANY if trie.classes[byte] == number) for number in range(256)]
-        known, unknown = after(True), after(False)
         states = [root, *(self.add(()) for _ in trie.children[1:])]
         for node, state in enumerate(states):
             steps = (_go(members[number], states[child]) for number, child in trie.children[node].items())
-            self.moves[state] = (*(known if node in outputs else unknown), *steps)
+            self.moves[state] = (*after(outputs.get(node, 0)), *steps)
             self.outputs[state] = outputs.get(node, 0)
 
-    def add_version(self) -> None:
-        state: int = _State.VERSION
-        for length in range(len(_VERSION)):
-            other = Handover.VERSION if _VERSION[:length].startswith(b"HTTP/") else Handover.MALFORMED
+    def add_text(self, state: int, text: bytes) -> int:
+        """States that read `text`, from `state` on; returns the one behind."""
+        for length in range(len(text)):
+            other = Handover.VERSION if text[:length].startswith(b"HTTP/") else Handover.MALFORMED
             behind = self.add(())
-            self.moves[state] = ((_ANY, _hand_over(other)), _go(_VERSION[length : length + 1], behind))
+            self.moves[state] = ((_ANY, _hand_over(other)), _go(text[length : length + 1], behind))
             state = behind
+        return state
+
+    def add_version(self) -> None:
+        state = self.add_text(_State.VERSION, _VERSION)
         self.moves[state] = ((_VISIBLE, _hand_over(Handover.VERSION)), _go(b"\r", _State.LINE_END))
 
     def finish(self) -> Machine:

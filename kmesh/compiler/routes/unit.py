@@ -18,6 +18,7 @@ from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_vir
 from kmesh.compiler.routes.directory import Directory, HostDomains, make_directory
 from kmesh.compiler.routes.domains import domain_texts, write_domains
 from kmesh.compiler.routes.fields import header_field, parameter_field
+from kmesh.compiler.routes.answer_automaton import ANSWERS
 from kmesh.compiler.routes.head_automaton import build_head_automaton
 from kmesh.compiler.routes.normalise import find_candidates
 from kmesh.compiler.routes.printer import print_candidates
@@ -154,6 +155,7 @@ def _write_head(names: _Names) -> Packed:
 
 def _write_unit(routing: Routing, directory: Directory, head: Packed) -> Iterator[Record]:
     yield from ((MapName.PAGE, key, page) for key, page in head.records)
+    yield from ((MapName.PAGE, key, page) for key, page in ANSWERS.records)
     yield from directory.records
     record = ROUTES.pack(
         head.automaton,
@@ -161,6 +163,7 @@ def _write_unit(routing: Routing, directory: Directory, head: Packed) -> Iterato
         directory.wildcards.automaton if directory.wildcards else 0,
         _find_flags(routing),
         _find_relayed_marks(routing),
+        ANSWERS.automaton,
     )
     routes = content_id(record)
     yield MapName.ROUTES, _ID.pack(routes), record
