@@ -45,7 +45,7 @@ def routing(seal_of: int) -> Record:
 
 
 def routes(flags: RoutesFlag, marks: Mark, wildcards: int = 3) -> Record:
-    return MapName.ROUTES, key64(7), ROUTES.pack(1, 2, wildcards, flags, marks)
+    return MapName.ROUTES, key64(7), ROUTES.pack(1, 2, wildcards, flags, marks, 0)
 
 
 def route(action: Action, target: int, per_million: int = MILLION, otherwise: int = 0) -> Record:
@@ -90,7 +90,7 @@ def decision(kind: int, tests: list[tuple[int, int, int, int]], links: list[int]
             id="plain routes",
         ),
         pytest.param(
-            (MapName.ROUTES, key64(7), ROUTES.pack(1, 2, 0, 0x81, 0)),
+            (MapName.ROUTES, key64(7), ROUTES.pack(1, 2, 0, 0x81, 0, 0)),
             ["0000000000000007 head 0000000000000001, domains 0000000000000002, wildcards none, IGNORE_PORT, 128"],
             id="unknown flag",
         ),

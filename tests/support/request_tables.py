@@ -106,7 +106,7 @@ def index(number: int, rows: dict[int, int], *, level: int = 0, count: int | Non
 
 
 def routes(number: int, *, head: int, domains: int = 0, wildcards: int = 0, flags: int = 0, marks: int = 0) -> Record:
-    return MapName.ROUTES, key64(number), ROUTES.pack(head, domains, wildcards, flags, marks)
+    return MapName.ROUTES, key64(number), ROUTES.pack(head, domains, wildcards, flags, marks, 0)
 
 
 def routing(number: int, target: int, *, action: int = Action.ROUTES) -> Record:
