@@ -138,7 +138,8 @@
 #define KM_H_BROKEN	17
 #define KM_H_FRAMING	18
 #define KM_H_NO_CONNECTION	19
-#define KM_H_COUNT	20
+#define KM_H_PIPELINED	20
+#define KM_H_COUNT	21
 
 #define KM_N_IDLE	0
 #define KM_N_HEAD	1

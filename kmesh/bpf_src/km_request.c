@@ -189,6 +189,12 @@ int km_msg_send(struct sk_msg_md *msg)
 	if (!km_stays_open(request, data, data_end) || !km_read_length(request, data, data_end, &length) ||
 	    length > KM_MAX_REQUEST_BODY_BYTES)
 		return km_pass(msg, stream, KM_H_FRAMING);
+	/*
+	 * A message that is redirected in part keeps its target: SK_PASS for the rest would send that there too
+	 * (seen on Linux 6.18: sk_psock_msg_verdict() looks at msg->sk_redir whoever set it).
+	 */
+	if (msg->size > request->head_length + length)
+		return km_pass(msg, stream, KM_H_PIPELINED);
 	is_head = km_is_head(request, data, data_end);
 	bound.client = sock->cookie;
 	bound.cluster = request->cluster;

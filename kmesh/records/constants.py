@@ -303,6 +303,8 @@ class Handover(IntEnum):
     Expect, Upgrade, an odd Content-Length or Connection, or a long body."""
     NO_CONNECTION = 19
     """No pooled connection to the cluster was free."""
+    PIPELINED = 20
+    """The next request begins in the same message."""
 
 
 # Streams: docs/decisions/0009-streams.md.

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from kmesh.kernel.features import probe_features
-from tests.kernel.conftest import Kernel, open_kernel
+from tests.kernel.conftest import open_kernel
 from tests.support.l7_mesh import L7Mesh
 from tests.support.odd_server import odd_server
 from tests.support.sandbox import Sandbox
@@ -69,7 +69,7 @@ RAW = textwrap.dedent("""
         pass
     except OSError as error:
         out.append(f"<{error.strerror}>")
-    print("".join(out))
+    print(json.dumps("".join(out)))
 """)
 
 
@@ -97,7 +97,7 @@ def ask(mesh: L7Mesh, *asks: Ask) -> list[list]:
 
 def send(mesh: L7Mesh, *parts: str) -> str:
     """All that comes back for some bytes, written in these parts."""
-    return mesh.kernel.sandbox.python(RAW, json.dumps(parts)).removesuffix("\n")
+    return json.loads(mesh.kernel.sandbox.python(RAW, json.dumps(parts)))
 
 
 class Carried:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -32,7 +33,7 @@ def _accept(listener: socket.socket, name: bytes) -> None:
 
 
 def _serve(sock: socket.socket, name: bytes) -> None:
-    with sock, sock.makefile("rb") as stream:
+    with contextlib.suppress(OSError), sock, sock.makefile("rb") as stream:
         while head := _read_head(stream):
             length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
             body = stream.read(int(length[1])) if length else b""

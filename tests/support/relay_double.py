@@ -117,7 +117,7 @@ class RelayDouble:
     @property
     def exchanges(self) -> int:
         """That the kernel carried to their ends."""
-        live = sum(int(self.stream(client)["exchanges"]) for client in self._clients)
+        live = sum(int(self.stream(client)["exchanges"]) for client in list(self._clients))
         return self.counts["kernel"] + live
 
     def _start(self, work) -> asyncio.Task[None]:
@@ -217,7 +217,8 @@ class RelayDouble:
         client = await self._find_client(cookie)
         state = self._state(upstream)
         if kind is StreamEvent.ANSWER and client and state:
-            await self._relay_answer(client, upstream, bool(state[6]))
+            with contextlib.suppress(OSError, EOFError):
+                await self._relay_answer(client, upstream, bool(state[6]))
         else:
             self._drop(upstream, reset=True)
             if kind is StreamEvent.BREACH and client and int(self.stream(cookie)["upstream"]) == upstream.cookie:
