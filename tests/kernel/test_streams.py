@@ -221,3 +221,63 @@ def test_an_upstream_that_closes_without_an_answer(mesh: L7Mesh) -> None:
 def test_bytes_behind_an_answer_reach_no_one(mesh: L7Mesh, how: str) -> None:
     got = send(mesh, f"GET /a/{how} HTTP/1.1\r\nHost: x\r\n\r\n")
     assert "evil" not in got
+
+
+READS = textwrap.dedent("""
+    import fcntl, json, os, select, socket, struct, tempfile, termios, time
+    REQUEST = b"GET /a/x HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+    RELAYED = REQUEST.replace(b"/a/", b"/z/")
+    def connect(host="127.96.0.1", family=socket.AF_INET):
+        s = socket.socket(family)
+        s.settimeout(2)
+        s.connect((host, 80))
+        return s
+    def count(s):
+        return struct.unpack("i", fcntl.ioctl(s, termios.FIONREAD, bytes(4)))[0]
+    out = {}
+    s = connect()
+    for name, request in (("kernel", REQUEST), ("relay", RELAYED)):
+        s.sendall(request)
+        select.select([s], [], [], 2)
+        time.sleep(0.02)
+        ready = count(s)
+        peeked = len(s.recv(10, socket.MSG_PEEK))
+        out[name] = [ready, peeked, len(s.recv(ready, socket.MSG_WAITALL)), count(s)]
+    edge = select.epoll()
+    edge.register(s, select.EPOLLIN | select.EPOLLET)
+    s.sendall(REQUEST)
+    out["edge"] = [len(edge.poll(1)), len(s.recv(1000)), len(edge.poll(0.02))]
+    s.sendall(REQUEST.replace(b"/x", b"/slow"))
+    s.shutdown(socket.SHUT_WR)
+    out["half close"] = [len(s.recv(1000)), len(s.recv(10))]
+    forked = connect()
+    forked.sendall(REQUEST)
+    if os.fork() == 0:
+        forked.recv(1000)
+        forked.sendall(REQUEST)
+        os._exit(0)
+    os.wait()
+    out["fork"] = [len(forked.recv(1000))]
+    mapped = connect("::ffff:127.96.0.1", socket.AF_INET6)
+    mapped.sendall(REQUEST)
+    out["mapped"] = [len(mapped.recv(1000)), *mapped.getpeername()[:2]]
+    with tempfile.TemporaryFile() as file:
+        file.write(REQUEST)
+        file.flush()
+        os.sendfile(forked.fileno(), file.fileno(), 0, len(REQUEST))
+        out["sendfile"] = [len(forked.recv(1000))]
+    print(json.dumps(out))
+""")
+
+
+def test_how_clients_read(mesh: L7Mesh) -> None:
+    got = json.loads(mesh.kernel.sandbox.python(READS))
+    assert got == {
+        "kernel": [39, 10, 39, 0],
+        "relay": [52, 10, 52, 0],
+        "edge": [1, 39, 0],
+        "half close": [39, 0],
+        "fork": [39],
+        "mapped": [39, "::ffff:127.96.0.1", 80],
+        "sendfile": [39],
+    }

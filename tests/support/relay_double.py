@@ -63,7 +63,8 @@ class _Upstream:
     def __init__(self, sock: socket.socket, cluster: int) -> None:
         self.sock, self.cluster, self.cookie = sock, cluster, _cookie(sock)
         self.client: _Client | None = None
-        self.reader: asyncio.Task[None] | None = None
+        self.owner = 0
+        """Cookie of the client that it is bound to, who may not be accepted yet."""
 
 
 class RelayDouble:
@@ -168,14 +169,15 @@ class RelayDouble:
         client = upstream.client
         if client:
             client.upstreams.pop(upstream.cookie, None)
-            key = BOUND_KEY.pack(client.cookie, upstream.cluster)
+        if upstream.owner:
+            key = BOUND_KEY.pack(upstream.owner, upstream.cluster)
             if bpf.lookup(self._fds["bound"], key, 8) == _U64.pack(upstream.cookie):
                 bpf.delete(self._fds["bound"], key)
-            if client.has_ended and not client.upstreams:
-                self._forget(client)
-        else:
+        elif upstream.cluster in self._queues:
             self._pooled[upstream.cluster] -= 1
         bpf.delete(self._fds["upstream"], _U64.pack(upstream.cookie))
+        if client and client.has_ended and not client.upstreams:
+            self._forget(client)
 
     # Events
 
@@ -186,6 +188,9 @@ class RelayDouble:
             self.counts[kind.name] += 1
             upstream = self._upstreams.get(int(event["upstream"]))
             client = self._clients.get(int(event["client"]))
+            if kind is StreamEvent.TAKEN and upstream:
+                upstream.owner = int(event["client"])
+                self._pooled[upstream.cluster] -= 1
             if kind in (StreamEvent.TAKEN, StreamEvent.NEEDED):
                 self._start(self._bind(kind, int(event["client"]), upstream, int(event["cluster"])))
             elif kind is StreamEvent.ENDED:
@@ -203,15 +208,14 @@ class RelayDouble:
         return None
 
     async def _bind(self, kind: StreamEvent, cookie: int, upstream: _Upstream | None, cluster: int) -> None:
+        self._start(self._fill(cluster))
         if kind is StreamEvent.TAKEN and upstream:
-            self._pooled[cluster] -= 1
             client = await self._find_client(cookie)
             if client is None:
                 self._drop(upstream)
                 return
             upstream.client = client
             client.upstreams[upstream.cookie] = upstream
-        await self._fill(cluster)
 
     async def _take_over(self, kind: StreamEvent, cookie: int, upstream: _Upstream) -> None:
         client = await self._find_client(cookie)
@@ -219,6 +223,8 @@ class RelayDouble:
         if kind is StreamEvent.ANSWER and client and state:
             with contextlib.suppress(OSError, EOFError):
                 await self._relay_answer(client, upstream, bool(state[6]))
+            if client.has_ended:
+                self._drop(upstream, reset=True)
         else:
             self._drop(upstream, reset=True)
             if kind is StreamEvent.BREACH and client and int(self.stream(cookie)["upstream"]) == upstream.cookie:
