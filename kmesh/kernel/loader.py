@@ -1,7 +1,8 @@
 """The one-shot loader: compile with bcc, load, pin, exit. `python -m kmesh.kernel.loader`, a child of the bridge.
 
 It is a process of its own because compiling takes LLVM and its 150 MB, which the bridge must not keep. A JSON job on
-standard input ({"text", "cflags", "programs": {name: [type, attach type]}, "steps": {name: [array, place]}, "pin_dir"}) gives a JSON result on standard output
+standard input ({"text", "cflags", "programs": {name: [type, attach type]}, "steps": {name: [array, place]},
+"pin_dir"}) gives a JSON result on standard output
 ({"failed": null} or {"failed": "compile" | "load NAME", "why": ...}); compiler messages and verifier logs go to
 standard error, where bcc writes them.
 

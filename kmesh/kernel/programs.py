@@ -75,7 +75,8 @@ def load(paths: InstancePaths, features: Features) -> Build:
 
 def _run_loader(flags: tuple[str, ...], programs_dir: Path) -> None:
     started = time.monotonic()
-    job = {"text": program_text(), "cflags": flags, "programs": PROGRAMS, "steps": STEPS, "pin_dir": str(programs_dir)}
+    job = {"text": program_text(), "cflags": flags, "programs": PROGRAMS, "steps": STEPS}
+    job["pin_dir"] = str(programs_dir)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "kmesh.kernel.loader"],

@@ -34,7 +34,7 @@ LIMITS = {
     "INDEX_DEPTH": 4,
     # The longest Host that Kubernetes can make (63.63.svc.cluster.local:65535) is 151 bytes.
     "HOST_BYTES": 168,
-    # Bodies that the kernel carries: what is longer needs the back-pressure of two sockets, which redirection has not.
+    # Bodies that the kernel carries: longer ones need the back-pressure of two sockets, which redirection lacks.
     "REQUEST_BODY_BYTES": 65536,
     "ANSWER_BODY_BYTES": 1 << 20,
     # Pooled connections that a request tries before it is the relay's: those found dead are passed over.
@@ -299,8 +299,8 @@ class Handover(IntEnum):
     BROKEN = 17
     """A record was missing or unsound."""
     FRAMING = 18
-    """Where the request ends, or what becomes of the connection behind it, is the relay's to follow: Transfer-Encoding,
-    Expect, Upgrade, an odd Content-Length or Connection, or a long body."""
+    """Where the request ends, or what becomes of the connection, is the relay's to follow: Transfer-Encoding, Expect,
+    Upgrade, an odd Content-Length or Connection, or a long body."""
     NO_CONNECTION = 19
     """No pooled connection to the cluster was free."""
     PIPELINED = 20
@@ -336,7 +336,7 @@ class StreamEvent(IntEnum):
     NEEDED = 2
     """A request found no pooled connection and went to the relay."""
     ANSWER = 3
-    """The answer that comes on the upstream connection is the relay's to carry, from its first byte or from where it is."""
+    """The answer that comes on the upstream connection is the relay's to carry, from its first byte."""
     BREACH = 4
     """Bytes came that no request asked for, or behind an answer's end: the upstream connection is to be reset."""
     CLIENT_GONE = 5

@@ -370,8 +370,8 @@ STREAM = Record(
 )
 GRANT = Record(
     "km_grant",
-    "The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next "
-    "byte begins a request and all answers were received. Written by the relay only.",
+    "The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the "
+    "next byte begins a request and all answers were received. Written by the relay only.",
     (
         Field("sent", "u64"),
         Field("received", "u64"),

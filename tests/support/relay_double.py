@@ -1,6 +1,6 @@
 """A stand-in for the relay process, for tests of the kernel half of streams: just enough to be its other end.
 
-It accepts, keeps pools of upstream connections, carries what programs leave to it, and grants. It speaks plain HTTP/1.1
+It accepts, keeps pools of upstream connections, carries what programs leave to it, and grants. It speaks HTTP/1.1
 with bodies by Content-Length, chunks or the end of the connection, and has no limits: it is no relay to use.
 """
 
@@ -397,12 +397,13 @@ class RelayDouble:
         if has_body and _header(head, b"transfer-encoding"):
             await self._give(client, head)
             buffer = await self._relay_chunks(client, upstream, buffer)
-        elif has_body and not length or status == 101:
+        elif (has_body and not length) or status == 101:
             await self._give(client, head + buffer)
             await self._relay_rest(client, upstream)
             return
         else:
-            await self._relay_length(client, upstream, head + buffer, int(length or b"0") if has_body else 0, end, body)
+            size = int(length or b"0") if has_body else 0
+            await self._relay_length(client, upstream, head + buffer, size, end, body)
             self._close_if_bound(client, upstream)
             return
         if body:

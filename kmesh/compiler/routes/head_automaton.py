@@ -261,7 +261,7 @@ class _Draft:
         *,
         ignore_case: bool = False,
     ) -> None:
-        """A trie of `names`, whose outputs they lead to. `after` has what else may follow a name, by its output; 0 for others."""
+        """A trie of `names`, whose outputs they lead to. `after`: what else may follow one, by its output, or 0."""
         trie = Trie(names, ignore_case=ignore_case)
         outputs = {trie.add(name): output for name, output in names.items()}
         members = [bytes(byte for byte in _ANY if trie.classes[byte] == number) for number in range(256)]

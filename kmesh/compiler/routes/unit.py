@@ -14,11 +14,11 @@ from struct import Struct
 from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds, Packed, pack_pages
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.report import Report, report_bound
+from kmesh.compiler.routes.answer_automaton import ANSWERS
 from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
 from kmesh.compiler.routes.directory import Directory, HostDomains, make_directory
 from kmesh.compiler.routes.domains import domain_texts, write_domains
 from kmesh.compiler.routes.fields import header_field, parameter_field
-from kmesh.compiler.routes.answer_automaton import ANSWERS
 from kmesh.compiler.routes.head_automaton import build_head_automaton
 from kmesh.compiler.routes.normalise import find_candidates
 from kmesh.compiler.routes.printer import print_candidates
