@@ -6,7 +6,8 @@
  * A request is worked on in bursts, since a verifier must see the end of every
  * loop: km_read_head() returns KM_MORE while there is something left to do, and
  * the program then tail-calls itself. The kernel grants 33 tail calls, so a head
- * of some 800 short lines or tabs does not come to its end: then it is the relay's.
+ * of some 800 short lines or tabs does not come to its end: behind the call stands
+ * km_out_of_steps(), which makes it the relay's.
  *
  * What goes on lives in the request, in memory of a map. A number that was
  * stored and loaded again (KM_LOAD) is an unknown one to the verifier, which so
@@ -86,6 +87,12 @@ struct km_request {
 	__u32 pad2;
 	__u32 has_dot;		/* at the end of the host, or before a colon */
 };
+
+/* A tail call came back: no more of them are granted. */
+static __always_inline void km_out_of_steps(struct km_request *request)
+{
+	request->handover = KM_H_STEPS;
+}
 
 /* Note a field; once there are too many, the request is the relay's. */
 static __always_inline void km_note_field(struct km_request *request, __u64 id, __u64 start, __u64 end)

@@ -121,7 +121,8 @@
 #define KM_H_REFUSED	15
 #define KM_H_BOUND	16
 #define KM_H_BROKEN	17
-#define KM_H_COUNT	18
+#define KM_H_STEPS	18
+#define KM_H_COUNT	19
 
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {

@@ -274,3 +274,5 @@ class Handover(IntEnum):
     """The virtual host's matcher is over a bound."""
     BROKEN = 17
     """A record was missing or unsound."""
+    STEPS = 18
+    """It takes more steps than programs may run: a head of hundreds of tabs, values of several kilobytes."""
