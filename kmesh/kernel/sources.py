@@ -22,7 +22,15 @@ _PROGRAMS = (
     "km_peername.c",
     "km_datagram.c",
 )
-_MATCHER = ("km_cell.h", "km_choose.h", "km_automaton.h", "km_head.h", "km_route.h")
+_MATCHER = (
+    "km_cell.h",
+    "km_choose.h",
+    "km_automaton.h",
+    "km_head.h",
+    "km_value.h",
+    "km_host.h",
+    "km_route.h",
+)
 
 
 def _join(names: tuple[str, ...]) -> str:
