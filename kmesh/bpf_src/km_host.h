@@ -38,9 +38,10 @@ static __always_inline void km_scan_host(struct km_request *request, void *data,
 	for (i = 0; i < KM_MAX_HOST_BYTES; i++) {
 		__u64 byte;
 
+		KM_HIDE(length);
+		KM_HIDE(host);
 		if (i >= length)
 			break;
-		KM_HIDE(host);
 		if ((void *)host + 1 > data_end) {
 			request->handover = KM_H_BROKEN;
 			return;
@@ -166,6 +167,7 @@ static __always_inline __u64 km_hash_host(struct km_request *request, void *data
 	int i;
 
 	for (i = 0; i < KM_MAX_HOST_BYTES; i++) {
+		KM_HIDE(length);
 		KM_HIDE(host);
 		if (i >= length || (void *)host + 1 > data_end)
 			break;
@@ -186,6 +188,7 @@ static __always_inline bool km_is_domain(struct km_request *request, struct km_d
 	if (domain->length != length)
 		return false;
 	for (i = 0; i < KM_MAX_HOST_BYTES; i++) {
+		KM_HIDE(length);
 		KM_HIDE(host);
 		if (i >= length || (void *)host + 1 > data_end)
 			break;
