@@ -1,7 +1,8 @@
 """Automata as the kernel runs them: one step over one byte, from pages.
 
-A step reads the header of the state, for its output one or two slots more, and the slot of the byte's class. That
-slot is the state's own transition when it is on the page and its check says so; else the header's word is taken.
+A step reads the header of the state and the slot of the byte's class. That slot is the state's own transition when it
+is on the page and its check says so; else the header's word is taken. Two slots more may hold the output of the state,
+which are read only when it is asked for: an unsound output harms no one else.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class Step(NamedTuple):
 
     word: int
     """Of the transition that was taken."""
-    output: int
-    """Of the state that was left."""
+    page: bytes
+    """Of the state that was left; `header` is its slot."""
+    header: int
 
     @property
     def state(self) -> int:
@@ -43,6 +45,11 @@ class Step(NamedTuple):
     def event(self) -> int:
         """HeadEvent, and what is added to it."""
         return self.word >> EVENT_SHIFT
+
+    @property
+    def output(self) -> int:
+        """Of the state that was left. Raises: Broken."""
+        return _output(self.page, self.header)
 
 
 def run_automaton(pages: Pages, automaton: int, subject: bytes) -> int:
@@ -69,7 +76,7 @@ def step(pages: Pages, automaton: int, state: int, byte: int) -> Step:
         check, own = _read(page, slot)
         if check == _ROW | state:
             word = own
-    return Step(word, _output(page, header))
+    return Step(word, page, header)
 
 
 def read_output(pages: Pages, automaton: int, state: int) -> int:
