@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from math import sqrt
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -18,20 +20,25 @@ from kmesh.compiler.routes.unit import routing_id
 from kmesh.kernel.features import probe_features
 from kmesh.maps.image import EMPTY, Fragment, MapImage, MapName
 from kmesh.records.constants import LIMITS, Handover
+from kmesh.records.digest import name_id
 from tests.kernel.conftest import Kernel, open_kernel
 from tests.support.any_heads import any_head, good_head
 from tests.support.any_tables import any_draw
 from tests.support.match_harness import DRAWS, MatchHarness
-from tests.support.route_case_tables import choose
-from tests.support.route_cases import make_case
+from tests.support.route_case_tables import choose, one_host
+from tests.support.route_cases import NO_TIMEOUT, make_case
 from tests.support.route_oracle import Case
 from tests.support.route_records import CompiledCase
 from tests.support.sandbox import Sandbox
 
 COMPARISONS = int(os.environ.get("MATCH_COMPARISONS", "20000"))
+ENOUGH = 10_000
+"""To meet all reasons but RARE ones."""
 HEADS = 50
 """Compared over one configuration: each costs 1 ms, the configuration 30."""
 PORTS = (80, 81)
+REQUESTS = 10_000
+"""That are split."""
 ROUTING = routing_id("case")
 VERIFIED = 200_000
 """Instructions that the verifier may walk in one program; a kernel takes a million."""
@@ -92,7 +99,7 @@ def test_compiled_routes(kernel: Kernel, harness: MatchHarness) -> None:
         random = Random(seed)
         with naming(seed):
             reasons += compare_many(kernel, harness, CompiledCase(case=make_case(random)).tables, random)
-    assert set(Handover) - set(reasons) <= RARE
+    assert COMPARISONS < ENOUGH or set(Handover) - set(reasons) <= RARE
 
 
 def test_unsound_routes(kernel: Kernel, harness: MatchHarness) -> None:
@@ -202,6 +209,51 @@ def test_steps_run_out(kernel: Kernel, harness: MatchHarness, made: bytes, want:
     tables = CompiledCase(case=Case(routes=routes, requests=())).tables
     put(kernel, tables)
     assert compare(harness, tables, HEAD.replace(b"accept: *", made), 80, [0] * DRAWS) is want
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [(1, 1), (1, 2, 7), (0, 5, 0, 995), range(1, 101)],
+    ids=["halves", "uneven", "with none", "more than a node holds"],
+)
+def test_weighted_clusters(kernel: Kernel, harness: MatchHarness, weights: Sequence[int]) -> None:
+    clusters = [{"name": f"c{number}", "weight": weight} for number, weight in enumerate(weights)]
+    action = {"weighted_clusters": {"clusters": clusters}, **NO_TIMEOUT}
+    routes = one_host({"match": {"prefix": "/"}, "route": action})
+    want = {name_id("cluster", f"c{number}"): weight for number, weight in enumerate(weights) if weight}
+    assert_shares(count_clusters(kernel, harness, routes), want)
+
+
+def test_runtime_fractions(kernel: Kernel, harness: MatchHarness) -> None:
+    routes = choose(runtime_fraction={"default_value": {"numerator": 30, "denominator": "HUNDRED"}})
+    want = {name_id("cluster", "c0"): 30, name_id("cluster", "c1"): 70}
+    assert_shares(count_clusters(kernel, harness, routes), want)
+
+
+def count_clusters(kernel: Kernel, harness: MatchHarness, routes: dict[str, Any]) -> Counter[int]:
+    """Of requests whose draws are random; each goes where the interpreter sends it."""
+    tables = CompiledCase(case=Case(routes=routes, requests=())).tables
+    put(kernel, tables)
+    random, head = Random(10), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    counts: Counter[int] = Counter()
+    for _ in range(REQUESTS):
+        draws = [random.getrandbits(32) for _ in range(DRAWS)]
+        want = match_request(tables, ROUTING, head, port=80, draw=iter(draws).__next__, cursors={})
+        got = harness.match(ROUTING, head, 80, draws)
+        assert (got.handover, got.cluster) == (want.handover, want.cluster), draws
+        counts[got.cluster] += 1
+    return counts
+
+
+def assert_shares(counts: Counter[int], weights: Mapping[int, int]) -> None:
+    """What was counted is as weighted: chi-squared is within three standard deviations of what chance makes it."""
+    total, deviation = sum(weights.values()), 0.0
+    assert set(counts) <= set(weights)
+    for cluster, weight in weights.items():
+        want = REQUESTS * weight / total
+        deviation += (counts[cluster] - want) ** 2 / want
+    freedom = len(weights) - 1
+    assert deviation <= freedom + 3 * sqrt(2 * freedom)
 
 
 def test_what_verifying_takes(harness: MatchHarness) -> None:
