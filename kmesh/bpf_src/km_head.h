@@ -357,8 +357,9 @@ static __always_inline int km_read_head(struct km_request *request, void *data, 
 					break;
 				/* A path may be full of them: they end no turn. */
 				request->marks |= 1U << (km_event(word) - KM_E_MARK);
+				word = km_next_state(word);
 			}
-			slot = km_next_state(word) - first;
+			slot = word - first;
 			at++;
 			word = 0;
 		}
