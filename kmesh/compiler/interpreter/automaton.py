@@ -1,8 +1,8 @@
 """Automata as the kernel runs them: one step over one byte, from pages.
 
 A step reads the header of the state and the slot of the byte's class. That slot is the state's own transition when it
-is on the page and its check says so; else the header's word is taken. Two slots more may hold the state's output, which
-is read only when it is asked for: an unsound one harms no one else.
+is on the page and its check says so; else the header's word is taken. Two slots more may hold the state's output,
+which is read only when it is asked for: an unsound one harms no one else.
 """
 
 from __future__ import annotations
