@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
-from kmesh.compiler.automata.bounds import AutomatonTooLarge
+from kmesh.compiler.automata.bounds import AutomatonTooLarge, Budget
 from kmesh.compiler.automata.machine import Machine
 from kmesh.records.constants import DEAD_STATE, LIMITS, SlotFlag
 from kmesh.records.digest import content_id
@@ -38,6 +38,8 @@ assert _BEHIND_OUTPUT + 256 <= _SLOTS, "any state fits an empty page"
 _MAX_PAGES = DEAD_STATE // _SLOTS
 _ENOUGH = _SLOTS * 5 // 4
 """Slots that states would take if they left no gaps: of so many, enough fit a page to fill it well."""
+_WORK_OF_A_PAGE = 150
+"""Steps, beside two for each slot."""
 _NOWHERE = -1
 _ROW, _OUTPUT = int(SlotFlag.ROW), int(SlotFlag.OUTPUT)
 _WORDS = Struct(f"<{2 * _SLOTS}I")
@@ -52,9 +54,9 @@ class Packed:
     """(key, value) of MapName.PAGE."""
 
 
-def pack_pages(machine: Machine) -> Packed:
+def pack_pages(machine: Machine, budget: Budget | None = None) -> Packed:
     """Raises: AutomatonTooLarge."""
-    layout = _Layout(machine)
+    layout = _Layout(machine, budget or Budget())
     layout.fill_pages()
     values = [PAGE.pack(page.classes, layout.pack_slots(page)) for page in layout.pages]
     automaton = content_id(b"".join(values))
@@ -93,7 +95,8 @@ class _Page:
 class _Layout:
     """Which states lie on which page, and where."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, budget: Budget) -> None:
+        self.budget = budget
         self.classes = machine.classes
         self.rows = machine.rows
         self.outputs = machine.outputs
@@ -129,6 +132,7 @@ class _Layout:
                 near[state] = self.targets(state)
                 queue.extend(near[state])
                 size += 1 + 2 * bool(self.outputs[state]) + len(set(self.rows[state].exceptions.values()))
+        self.budget.spend(_WORK_OF_A_PAGE + 2 * size)
         return taken, near
 
     def targets(self, state: int) -> list[int]:

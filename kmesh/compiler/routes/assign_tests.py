@@ -80,6 +80,7 @@ def _is_search(pattern: Pattern) -> bool:
 def _part(layer: _Layer, unions: Unions) -> Iterator[_Layer]:
     """Halves of halves, until each has a small automaton or one candidate."""
     patterns = _patterns_of(layer)
+    unions.budget.spend(len(patterns))
     if len(layer) == 1 or len(patterns) <= 1 or unions.is_worth(patterns, Effort.TEST):
         if patterns:
             unions.compile(patterns)

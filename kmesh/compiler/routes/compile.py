@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds
+from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds, Budget
 from kmesh.compiler.ir import ToCluster, Weighted
 from kmesh.compiler.routes.bounds import MatcherTooLarge
 from kmesh.compiler.routes.decide import decide
@@ -55,9 +55,9 @@ class CompiledHost:
 
 
 def compile_virtual_host(host: VirtualHost, options: HostOptions, *, bounds: Bounds = DEFAULT_BOUNDS) -> CompiledHost:
-    unions = Unions(bounds=bounds)
+    unions = Unions(budget=Budget(bounds))
     try:
-        candidates = find_candidates(host, options.features, bounds)
+        candidates = find_candidates(host, options.features, unions.budget)
         graph = decide(candidates, unions)
         link, records = write_graph(graph, unions)
     except (AutomatonTooLarge, MatcherTooLarge) as why:
@@ -75,7 +75,7 @@ def compile_virtual_host(host: VirtualHost, options: HostOptions, *, bounds: Bou
 
 def _hand_over(host: VirtualHost, limit: OverBound) -> CompiledHost:
     graph = Graph((Take(index=0, way=HandOver(Handover.BOUND)),), 0)
-    link, records = write_graph(graph, Unions(bounds=DEFAULT_BOUNDS))
+    link, records = write_graph(graph, Unions(budget=Budget()))
     return CompiledHost(name=host.name, link=link, records=records, limit=limit)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from struct import Struct
 
-from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Packed, pack_pages
+from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Budget, Packed, pack_pages
 from kmesh.compiler.routes.bounds import MatcherTooLarge
 from kmesh.compiler.routes.domains import ANY, DomainIndex, is_wildcard, write_domains
 from kmesh.compiler.routes.wildcards import build_wildcards
@@ -67,11 +67,15 @@ def make_directory(hosts: Mapping[str, HostDomains], before: Directory | None, b
     if before and before.wild == wild:
         return replace(before, hosts=hosts, index=DomainIndex(ids))
     try:
-        wildcards = pack_pages(build_wildcards(wild, bounds=bounds)) if wild else None
+        wildcards = _write_wildcards(wild, Budget(bounds)) if wild else None
     except AutomatonTooLarge as overflow:
         exact = {key: number for key, number in ids.items() if key not in set(map(hash_text, wild))}
         return _hand_over(hosts, exact, overflow)
     return Directory(hosts=hosts, index=DomainIndex(ids), wild=wild, wildcards=wildcards)
+
+
+def _write_wildcards(domains: Iterable[bytes], budget: Budget) -> Packed:
+    return pack_pages(build_wildcards(domains, budget), budget)
 
 
 def _find_relinked(hosts: Mapping[str, HostDomains], before: Directory) -> dict[int, int] | None:
@@ -100,7 +104,7 @@ def _hand_over(
         hosts=hosts,
         index=DomainIndex(exact | any_ids),
         wild=frozenset((ANY,)),
-        wildcards=pack_pages(build_wildcards((ANY,))),
+        wildcards=_write_wildcards((ANY,), Budget()),
         overflow=overflow,
         extra=((MapName.ROUTE, _ID.pack(link), route), *any_records),
     )

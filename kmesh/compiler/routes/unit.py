@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from struct import Struct
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds, Packed, pack_pages
+from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds, Budget, Packed, pack_pages
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.report import Report, report_bound
 from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
@@ -92,7 +92,7 @@ def print_host(unit: RoutingUnit, host: HostUnit) -> str:
     if host.compiled.limit:
         lines.append(f"over a bound: {host.compiled.limit.needed} {host.compiled.limit.bound}")
     else:
-        candidates = find_candidates(host.host, unit.options.features, DEFAULT_BOUNDS)
+        candidates = find_candidates(host.host, unit.options.features, Budget())
         lines += print_candidates(candidates).splitlines()
     return "\n  ".join(lines)
 
@@ -149,7 +149,8 @@ def _compile_host(host: VirtualHost, options: HostOptions, known: HostUnit | Non
 def _write_head(names: _Names) -> Packed:
     headers = {name.encode(): header_field(name) for name in sorted(names.headers)}
     parameters = {name.encode(): parameter_field(name) for name in sorted(names.parameters)}
-    return pack_pages(build_head_automaton(headers, parameters))
+    budget = Budget()
+    return pack_pages(build_head_automaton(headers, parameters, budget), budget)
 
 
 def _write_unit(routing: Routing, directory: Directory, head: Packed) -> Iterator[Record]:

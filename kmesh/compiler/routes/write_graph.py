@@ -12,7 +12,7 @@ from kmesh.compiler.choice_nodes import FANOUT, write_weighted
 from kmesh.compiler.choice_nodes import Way as Entry
 from kmesh.compiler.emit import LISTENER_DEPTH
 from kmesh.compiler.ir import Share, ToCluster, Weighted
-from kmesh.compiler.routes.bounds import check_bound
+from kmesh.compiler.routes.bounds import RECORD_BYTES, check_bound
 from kmesh.compiler.routes.ir import Graph, HandOver, Number, Split, Step, Take, Test, TestAll, Way
 from kmesh.compiler.routes.unions import Patterns, Unions, find_bits
 from kmesh.maps.image import MapName, Record
@@ -40,6 +40,8 @@ class _Writer:
     links: list[int] = field(default_factory=list)
     """Of each step."""
     tables: dict[MapName, dict[bytes, bytes]] = field(default_factory=lambda: {name: {} for name in MapName})
+    size: int = 0
+    """Bytes in tables, but for nodes, which are no more than the shares that were asked for."""
     tested: dict[tuple[tuple[Pattern, int], ...], int] = field(default_factory=dict)
     """Ids of the automata of tests."""
 
@@ -92,8 +94,9 @@ class _Writer:
         return self.tested[test.patterns]
 
     def write_automaton(self, patterns: Patterns, output_of: Callable[[int], int]) -> int:
-        packed = pack_pages(make_machine(self.unions.compile(patterns), output_of))
-        self.tables[MapName.PAGE].update(packed.records)
+        packed = pack_pages(make_machine(self.unions.compile(patterns), output_of), self.unions.budget)
+        for key, value in packed.records:
+            self.put(MapName.PAGE, key, value)
         return packed.automaton
 
     def write_way(self, way: Way) -> Entry:
@@ -118,8 +121,15 @@ class _Writer:
 
     def add(self, name: MapName, kind: LinkKind, record: bytes) -> int:
         link = content_id(record) & ~_KIND_BITS | kind
-        self.tables[name][_ID.pack(link)] = record
+        self.put(name, _ID.pack(link), record)
         return link
+
+    def put(self, name: MapName, key: bytes, value: bytes) -> None:
+        """Raises: MatcherTooLarge."""
+        if key not in self.tables[name]:
+            self.tables[name][key] = value
+            self.size += len(value)
+            check_bound("bytes of records", self.size, RECORD_BYTES)
 
 
 def _join(bits: list[int], vector: int) -> int:

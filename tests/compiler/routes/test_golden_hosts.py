@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS
+from kmesh.compiler.automata import Budget
 from kmesh.compiler.routes.bounds import MatcherTooLarge
 from kmesh.compiler.routes.compile import HostOptions, compile_virtual_host
 from kmesh.compiler.routes.decide import decide
@@ -41,8 +41,8 @@ def decode_host(text: str) -> VirtualHost:
 
 def print_passes(host: VirtualHost) -> dict[str, str]:
     got = {}
-    unions = Unions(bounds=DEFAULT_BOUNDS)
-    candidates = find_candidates(host, (), DEFAULT_BOUNDS)
+    unions = Unions(budget=Budget())
+    candidates = find_candidates(host, (), unions.budget)
     assert find_violations_in_candidates(candidates) == []
     got["candidates"] = print_candidates(candidates) + "\n"
     try:
