@@ -2,8 +2,8 @@
 
 `python -m benchmarks.compare A.json B.json`; A is before, B after. The rules:
 
-- A figure's spread is from its first to its third quartile. A ratio's is what its section says under "spreads", from
-  the quartiles of what it is formed of; a ratio without one is taken to be within 10 % either way.
+- A figure's spread is from its first to its third quartile. A ratio's is what the result says under "spreads";
+  a ratio without one is taken to be within 10 % either way.
 - A figure changed beyond the spread when the two spreads do not overlap. It is marked "better" or "worse".
 - Less is better, but for requests/s.
 - A ratio that is worse so makes the exit status 1; a median alone does not, for medians of two runs hold the machine
@@ -115,8 +115,7 @@ def _write(figure: Figure | None) -> str:
 
 
 def _list_ratios(result: _Json) -> Iterator[tuple[str, Figure]]:
-    sections = [section for section in result.values() if isinstance(section, dict)]
-    spreads = {name: found for section in sections for name, found in section.get("spreads", {}).items()}
+    spreads = result.get("spreads", {})
     for name, variants in result.get("ratios", {}).items():
         for variant, ratio in variants.items():
             unknown = (ratio * (1 - _UNKNOWN_SPREAD), ratio * (1 + _UNKNOWN_SPREAD))
