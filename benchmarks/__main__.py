@@ -12,21 +12,73 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import kmesh
-from benchmarks import bootstrap, connect_latency, convergence, pods, route_compile, route_match
+from benchmarks import bootstrap, connect_latency, convergence, ladder, pods, route_compile, route_match
 from benchmarks.figures import print_table
-from benchmarks.traffic.run import QUICK as QUICK_TRAFFIC
-from benchmarks.traffic.run import measure_traffic
-from benchmarks.traffic.table import print_traffic
-from benchmarks.traffic.workload import Plan as TrafficPlan
+from benchmarks.traffic import run as traffic
+from benchmarks.traffic import table as traffic_table
 
 _RESULTS = Path(__file__).parent / "results"
+
+_Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Section:
+    """One benchmark. `measure` takes a plan, says where it is, and returns its part of the result."""
+
+    measure: Callable[[Any], _Json]
+    print: Callable[[_Json], None]
+    full: object
+    quick: object
+
+
+_SECTIONS = {
+    "convergence": _Section(
+        measure=convergence.measure_convergence,
+        print=convergence.print_convergence,
+        full=convergence.Plan(),
+        quick=convergence.QUICK,
+    ),
+    "connect": _Section(
+        measure=connect_latency.measure_connect,
+        print=connect_latency.print_connect,
+        full=connect_latency.Plan(),
+        quick=connect_latency.QUICK,
+    ),
+    "route_match": _Section(
+        measure=route_match.measure_match,
+        print=route_match.print_match,
+        full=route_match.Plan(),
+        quick=route_match.QUICK,
+    ),
+    "route_compile": _Section(
+        measure=route_compile.measure_compile,
+        print=route_compile.print_compile,
+        full=route_compile.Plan(),
+        quick=route_compile.QUICK,
+    ),
+    "ladder": _Section(
+        measure=ladder.measure_ladder, print=ladder.print_ladder, full=ladder.Plan(), quick=ladder.QUICK
+    ),
+    "bootstrap": _Section(
+        measure=bootstrap.measure_bootstrap,
+        print=bootstrap.print_bootstrap,
+        full=bootstrap.Plan(),
+        quick=bootstrap.QUICK,
+    ),
+    "pods": _Section(measure=pods.measure_pods, print=pods.print_pods, full=pods.Plan(), quick=pods.QUICK),
+    "traffic": _Section(
+        measure=traffic.measure_traffic, print=traffic_table.print_traffic, full=traffic.FULL, quick=traffic.QUICK
+    ),
+}
 
 
 def main() -> int:
@@ -39,44 +91,34 @@ def main() -> int:
     before = _describe_run()
     print(f"{before['cpu']}, {before['cpus']} CPUs, Linux {before['kernel']}, load {before['load']}\n", flush=True)
     started = time.monotonic()
-    configuration = convergence.measure_convergence(convergence.QUICK if options.quick else convergence.Plan())
-    convergence.print_convergence(configuration)
-    connects = connect_latency.measure_connect(connect_latency.QUICK if options.quick else connect_latency.Plan())
-    connect_latency.print_connect(connects)
-    matches = route_match.measure_match(route_match.QUICK if options.quick else route_match.Plan())
-    route_match.print_match(matches)
-    compiles = route_compile.measure_compile(route_compile.QUICK if options.quick else route_compile.Plan())
-    route_compile.print_compile(compiles)
-    starts = bootstrap.measure_bootstrap(bootstrap.QUICK if options.quick else bootstrap.Plan())
-    bootstrap.print_bootstrap(starts)
-    memory = pods.measure_pods(pods.QUICK if options.quick else pods.Plan())
-    pods.print_pods(memory)
-    requests = measure_traffic(QUICK_TRAFFIC if options.quick else TrafficPlan())
-    print_traffic(requests)
-    sections = {
-        "convergence": configuration,
-        "connect": connects,
-        "route_match": matches,
-        "route_compile": compiles,
-        "bootstrap": starts,
-        "pods": memory,
-        "traffic": requests,
-    }
-    claims = [claim for found in sections.values() for claim in found.get("claims", ())]
+    found = {name: _run(section, options.quick) for name, section in _SECTIONS.items()}
+    claims = [claim for part in found.values() for claim in part.get("claims", ())]
     _print_claims(claims)
     result = {
         **before,
         "is_quick": options.quick,
         "seconds": round(time.monotonic() - started),
-        "ratios": {name: ratio for found in sections.values() for name, ratio in found.pop("ratios").items()},
+        "ratios": _lift(found, "ratios"),
+        "spreads": _lift(found, "spreads"),
         "claims": claims,
-        **sections,
+        **found,
     }
     print(f"{result['seconds']} s; all samples are in {_write(result)}")
     return 1 if options.quick and not all(claim["passed"] for claim in claims) else 0
 
 
-def _print_claims(claims: Sequence[dict[str, Any]]) -> None:
+def _run(section: _Section, is_quick: bool) -> _Json:
+    part = section.measure(section.quick if is_quick else section.full)
+    section.print(part)
+    return part
+
+
+def _lift(found: Mapping[str, _Json], key: str) -> _Json:
+    """Move what every section has under that key to the top."""
+    return {name: value for part in found.values() for name, value in part.pop(key, {}).items()}
+
+
+def _print_claims(claims: Sequence[_Json]) -> None:
     rows = [
         [
             claim["claim"],
@@ -90,7 +132,7 @@ def _print_claims(claims: Sequence[dict[str, Any]]) -> None:
     print_table(["claim", "scenario", "measured", "at least", ""], rows)
 
 
-def _write(result: dict[str, Any]) -> Path:
+def _write(result: _Json) -> Path:
     """As a file of its own and as the latest. Returns the former's path."""
     _RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=1) + "\n"
@@ -100,7 +142,7 @@ def _write(result: dict[str, Any]) -> Path:
     return found
 
 
-def _describe_run() -> dict[str, Any]:
+def _describe_run() -> _Json:
     """What the figures depend on beside the code."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

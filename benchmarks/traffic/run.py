@@ -7,10 +7,12 @@ loops come first: the open loop's rates are shares of what the sidecar pair did 
 from __future__ import annotations
 
 import random
+import statistics
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 from benchmarks.clients import Memory
@@ -29,8 +31,9 @@ from kmesh.xds.server import AdsServer
 from tests.support.loop_thread import LoopThread
 from tests.support.sandbox import Sandbox
 
-__all__ = ["QUICK", "Traffic", "measure_traffic", "run_scenarios"]
+__all__ = ["FULL", "QUICK", "Traffic", "measure_traffic", "run_scenarios"]
 
+FULL = Plan()
 QUICK = Plan(repetitions=2, seconds=0.6, warm_up_s=0.2, connections=(1, 64), sizes=(64,), open_shares=(0.5,))
 _SAMPLE_S = 60.0
 
@@ -107,7 +110,7 @@ def measure_traffic(plan: Plan) -> dict[str, Any]:
         "samples": [sample.as_json() for sample in samples],
         "memory_bytes": memory,
         "claims": [claim.as_json() for claim in check_claims(samples, names, claimed)],
-        "ratios": dict(_ratios(samples, names)),
+        **_compare(samples, names),
     }
 
 
@@ -120,14 +123,17 @@ def _measure_all(traffic: Traffic, plan: Plan, workloads: Iterable[Workload], sa
                 samples.add(traffic.measure(scenario, workload, repetition))
 
 
-def _ratios(samples: Samples, workloads: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:
-    """To direct, by workload; only of what has results on both sides."""
+def _compare(samples: Samples, workloads: Sequence[str]) -> dict[str, Any]:
+    """Every scenario to direct, by workload, where both have results; spreads: least / most to most / least."""
     figures = {"requests/s": per_second, "CPU per request": cpu_ms_per_1000}
-    for scenario in (scenario.name for scenario in SCENARIOS if scenario.name != BASE):
-        for title, figure in figures.items():
-            found = {}
-            for workload in workloads:
-                ours, base = (samples.median(name, workload, figure) for name in (scenario, BASE))
-                if ours is not None and base:
-                    found[workload] = round(ours / base, 4)
-            yield f"{title}, {scenario} / {BASE}", found
+    ratios: dict[str, dict[str, float]] = {}
+    spreads: dict[str, dict[str, list[float]]] = {}
+    for scenario, (title, figure) in product((one.name for one in SCENARIOS if one.name != BASE), figures.items()):
+        name = f"{title}, {scenario} / {BASE}"
+        ratios[name], spreads[name] = {}, {}
+        for workload in workloads:
+            ours, base = ([figure(m) for m in samples.results(one, workload) or ()] for one in (scenario, BASE))
+            if ours and base and min(base) > 0:
+                ratios[name][workload] = round(statistics.median(ours) / statistics.median(base), 4)
+                spreads[name][workload] = [round(min(ours) / max(base), 4), round(max(ours) / min(base), 4)]
+    return {"ratios": ratios, "spreads": spreads}

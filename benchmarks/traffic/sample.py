@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,18 +51,13 @@ class Samples:
     def add(self, sample: Sample) -> None:
         self._samples.append(sample)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Sample]:
         return iter(self._samples)
 
     def results(self, scenario: str, workload: str) -> list[Measured] | None:
         """Every repetition; None when there is none, or when one of them is not a result."""
         found = [s.measured for s in self._samples if (s.scenario, s.workload) == (scenario, workload)]
         return found if found and all(measured.is_result for measured in found) else None
-
-    def errors(self, scenario: str, workload: str) -> int:
-        """Of all repetitions, bad answers included."""
-        found = [s.measured for s in self._samples if (s.scenario, s.workload) == (scenario, workload)]
-        return sum(measured.errors + measured.non_2xx for measured in found)
 
     def median(self, scenario: str, workload: str, figure: Callable[[Measured], float | None]) -> float | None:
         """None when there is no result, or when it has no such figure."""

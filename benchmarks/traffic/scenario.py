@@ -25,7 +25,6 @@ class Running:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     name: str
-    summary: str
     run: Callable[[Lane, Path], AbstractContextManager[Running]]
     """Given its lane and the Unix socket of the ADS server."""
     is_enrolled: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.figures import print_table, spread
@@ -20,44 +21,32 @@ def print_traffic(result: _Json) -> None:
         f"traffic: medians of {plan['repetitions']} samples of {plan['seconds']:g} s (least to most), each after "
         f"{plan['warm_up_s']:g} s of warm-up; sidecars with {result['sidecar_concurrency']} workers"
     )
-    _print_figure(result, "requests/s", _per_second, 0, skips_streams=True)
-    _print_figure(result, "MB/s", _megabytes_per_second, 0, only_streams=True)
+    _print_figure(result, "requests/s", _per_second)
+    _print_figure(result, "MB/s", _megabytes_per_second)
     for rank, title in (("p50", "p50 us"), ("p90", "p90 us"), ("p99", "p99 us"), ("p999", "p99.9 us")):
-        _print_figure(result, title, lambda sample, rank=rank: _latency(sample, rank), 0)
-    _print_figure(result, "CPU ms/1000 requests", _cpu, 0, skips_streams=True)
+        _print_figure(result, title, partial(_latency, rank))
+    _print_figure(result, "CPU ms/1000 requests", _cpu)
     _print_memory(result)
 
 
-def _print_figure(
-    result: _Json,
-    title: str,
-    figure: Callable[[_Json], float | None],
-    digits: int,
-    *,
-    skips_streams: bool = False,
-    only_streams: bool = False,
-) -> None:
+def _print_figure(result: _Json, title: str, figure: Callable[[_Json], float | None]) -> None:
+    """Without the workloads that have no such figure."""
     rows = []
     for workload in result["workloads"]:
-        is_stream = workload in _STREAMS
-        if (skips_streams and is_stream) or (only_streams and not is_stream):
-            continue
-        cells = [_write_cell(result, scenario, workload, figure, digits) for scenario in result["scenarios"]]
+        cells = [_write_cell(result, scenario, workload, figure) for scenario in result["scenarios"]]
         if any(cells):
             rows.append([workload, *cells])
     print_table([title, *result["scenarios"]], rows)
 
 
-def _write_cell(
-    result: _Json, scenario: str, workload: str, figure: Callable[[_Json], float | None], digits: int
-) -> str:
+def _write_cell(result: _Json, scenario: str, workload: str, figure: Callable[[_Json], float | None]) -> str:
     """Empty when the workload has no such figure; errors in its place when there are any."""
     samples = [s for s in result["samples"] if (s["scenario"], s["workload"]) == (scenario, workload)]
     errors = sum(s["errors"] + s["non_2xx"] for s in samples)
     if errors:
         return f"{errors} errors"
     values = [value for value in map(figure, samples) if value is not None]
-    return spread(values, digits) if values else ""
+    return spread(values, 0) if values else ""
 
 
 def _print_memory(result: _Json) -> None:
@@ -69,17 +58,19 @@ def _print_memory(result: _Json) -> None:
     print_table(["memory", "process", "RSS MiB"], rows)
 
 
-def _per_second(sample: _Json) -> float:
-    return float(sample["per_second"])
+def _per_second(sample: _Json) -> float | None:
+    return None if sample["workload"] in _STREAMS else float(sample["per_second"])
 
 
-def _megabytes_per_second(sample: _Json) -> float:
-    return float(sample["bytes"] / sample["seconds"] / 1e6)
+def _megabytes_per_second(sample: _Json) -> float | None:
+    return float(sample["bytes"] / sample["seconds"] / 1e6) if sample["workload"] in _STREAMS else None
 
 
-def _latency(sample: _Json, rank: str) -> float | None:
-    return sample["latency_us"][rank] if sample["latency_us"] else None
+def _latency(rank: str, sample: _Json) -> float | None:
+    return float(sample["latency_us"][rank]) if sample["latency_us"] else None
 
 
-def _cpu(sample: _Json) -> float:
+def _cpu(sample: _Json) -> float | None:
+    if sample["workload"] in _STREAMS:
+        return None
     return float(sum(sample["cpu_s"].values()) / sample["requests"] * 1e6)

@@ -60,13 +60,14 @@ class Connection:
 @dataclass(slots=True, kw_only=True)
 class Answers:
     latencies_ns: list[int] = field(default_factory=list)
-    bytes: int = 0
+    received: int = 0
+    """Bytes, heads included."""
     errors: int = 0
     non_2xx: int = 0
 
     def add(self, answer: bytes, latency_ns: int) -> None:
         self.latencies_ns.append(latency_ns)
-        self.bytes += len(answer)
+        self.received += len(answer)
         self.non_2xx += not answer.startswith(b"HTTP/1.1 2")
 
 
@@ -82,7 +83,7 @@ def main() -> None:
     measured = Measured(
         seconds=time.monotonic() - started,
         requests=len(answers.latencies_ns),
-        bytes=answers.bytes,
+        bytes=answers.received,
         errors=answers.errors,
         non_2xx=answers.non_2xx,
         latency_us=percentiles(answers.latencies_ns),

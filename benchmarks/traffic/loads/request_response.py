@@ -43,7 +43,7 @@ def main() -> None:
 
 def _exchange(sock: socket.socket, payload: bytes, seconds: float) -> tuple[list[int], int]:
     """(nanoseconds of each, errors); an error ends it."""
-    latencies = []
+    latencies: list[int] = []
     buffer = bytearray(len(payload))
     clock = time.perf_counter_ns
     end = clock() + int(seconds * 1e9)

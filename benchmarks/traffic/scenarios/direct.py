@@ -17,4 +17,4 @@ def _run(lane: Lane, ads: Path) -> Iterator[Running]:
     yield Running(target=lane.server)
 
 
-SCENARIO = Scenario(name="direct", summary="no mesh", run=_run)
+SCENARIO = Scenario(name="direct", run=_run)

@@ -24,6 +24,4 @@ def _run(lane: Lane, ads: Path) -> Iterator[Running]:
         yield Running(target=lane.service, processes={"bridge": bridge.process.pid})
 
 
-SCENARIO = Scenario(
-    name="kmesh-l4", summary="kmesh, balanced in connect()", run=_run, is_enrolled=True, is_claimed=True
-)
+SCENARIO = Scenario(name="kmesh-l4", run=_run, is_enrolled=True, is_claimed=True)

@@ -19,4 +19,4 @@ def _run(lane: Lane, ads: Path) -> Iterator[Running]:
         yield Running(target=lane.service, processes={"client sidecar": client})
 
 
-SCENARIO = Scenario(name="sidecar", summary="Envoy beside the client", run=_run)
+SCENARIO = Scenario(name="sidecar", run=_run)

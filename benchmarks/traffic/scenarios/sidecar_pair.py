@@ -22,4 +22,4 @@ def _run(lane: Lane, ads: Path) -> Iterator[Running]:
         yield Running(target=lane.service, processes={"client sidecar": client, "server sidecar": server})
 
 
-SCENARIO = Scenario(name="sidecar-pair", summary="Envoy beside client and server", run=_run)
+SCENARIO = Scenario(name="sidecar-pair", run=_run)
