@@ -3,7 +3,8 @@
 `python -m benchmarks.traffic.loads.open_loop HOST PORT CONNECTIONS RATE WARM_UP_S SECONDS`. A request whose time has
 come while all connections are busy waits, and its waiting is part of its latency, so a stall shows in as many
 requests as it held up. Times are evenly spaced. The loop sleeps in select(), with the timer slack of the process at
-1 ns. What it adds itself is its floor: it is in the figures of the scenario without a mesh too.
+1 ns. What it adds itself is in the figures of every scenario: where wrk finds answers after 11 us, its p50 is 70 to
+100 us, most of it for waking up.
 """
 
 from __future__ import annotations
