@@ -20,7 +20,7 @@ from kmesh.records.digest import content_id
 from kmesh.records.hash import hash_text
 from kmesh.records.layout import ROUTE
 
-__all__ = ["Directory", "HostDomains", "make_directory"]
+__all__ = ["Directory", "HostDomains", "hand_over_all", "make_directory"]
 
 _ID = Struct("<Q")
 
@@ -42,6 +42,8 @@ class Directory:
     wildcards: Packed | None = None
     overflow: AutomatonTooLarge | MatcherTooLarge | None = None
     """Why hosts that no exact domain is found for are handed over."""
+    handed_over: str = ""
+    """Which virtual hosts those are, for people."""
     extra: tuple[Record, ...] = ()
     """What they are handed over by."""
 
@@ -62,7 +64,7 @@ def make_directory(hosts: Mapping[str, HostDomains], before: Directory | None, b
     ids = {key: number for domains in hosts.values() for key, number in domains.ids.items()}
     texts = [text for domains in hosts.values() for text in domains.texts]
     if len(ids) < len(texts):
-        return _hand_over(hosts, {}, MatcherTooLarge("domains with one hash", len(texts) - len(ids) + 1, 1))
+        return hand_over_all(hosts, MatcherTooLarge("domains with one hash", len(texts) - len(ids) + 1, 1))
     wild = frozenset(filter(is_wildcard, texts))
     if before and before.wild == wild:
         return replace(before, hosts=hosts, index=DomainIndex(ids))
@@ -70,8 +72,13 @@ def make_directory(hosts: Mapping[str, HostDomains], before: Directory | None, b
         wildcards = _write_wildcards(wild, Budget(bounds)) if wild else None
     except AutomatonTooLarge as overflow:
         exact = {key: number for key, number in ids.items() if key not in set(map(hash_text, wild))}
-        return _hand_over(hosts, exact, overflow)
+        return _hand_over(hosts, exact, overflow, "of wildcard domains")
     return Directory(hosts=hosts, index=DomainIndex(ids), wild=wild, wildcards=wildcards)
+
+
+def hand_over_all(hosts: Mapping[str, HostDomains], why: AutomatonTooLarge | MatcherTooLarge) -> Directory:
+    """Of no domain but "*", which is the relay's."""
+    return _hand_over(hosts, {}, why, "of all domains")
 
 
 def _write_wildcards(domains: Iterable[bytes], budget: Budget) -> Packed:
@@ -94,7 +101,10 @@ def _find_relinked(hosts: Mapping[str, HostDomains], before: Directory) -> dict[
 
 
 def _hand_over(
-    hosts: Mapping[str, HostDomains], exact: dict[int, int], overflow: AutomatonTooLarge | MatcherTooLarge
+    hosts: Mapping[str, HostDomains],
+    exact: dict[int, int],
+    overflow: AutomatonTooLarge | MatcherTooLarge,
+    handed_over: str,
 ) -> Directory:
     """Hosts with one of the `exact` domains as ever, and all others to the relay."""
     route = ROUTE.pack(Action.HANDOVER, 0, Handover.BOUND, MILLION, 0)
@@ -106,5 +116,6 @@ def _hand_over(
         wild=frozenset((ANY,)),
         wildcards=_write_wildcards((ANY,), Budget()),
         overflow=overflow,
+        handed_over=handed_over,
         extra=((MapName.ROUTE, _ID.pack(link), route), *any_records),
     )

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from struct import Struct
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds, Budget, Packed, pack_pages
+from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds, Budget, Packed, pack_pages
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.report import Report, report_bound
 from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
-from kmesh.compiler.routes.directory import Directory, HostDomains, make_directory
+from kmesh.compiler.routes.directory import Directory, HostDomains, hand_over_all, make_directory
 from kmesh.compiler.routes.domains import domain_texts, write_domains
 from kmesh.compiler.routes.fields import header_field, parameter_field
 from kmesh.compiler.routes.head_automaton import build_head_automaton
@@ -50,6 +50,9 @@ class _Names:
     parameters: frozenset[str]
 
 
+_NO_NAMES = _Names(headers=frozenset(), parameters=frozenset())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingUnit:
     routing: Routing
@@ -58,6 +61,7 @@ class RoutingUnit:
     """By first domain, which no other virtual host has; names may repeat."""
     directory: Directory
     names: _Names
+    """That the automaton knows: none where they take too much, and everything is handed over."""
     head: Packed
     fragment: Fragment
     """What is not of one virtual host."""
@@ -79,7 +83,7 @@ class RoutingUnit:
         """Of what is over a bound."""
         name, overflow = self.routing.config.name, self.directory.overflow
         if overflow:
-            yield report_bound(name, "of wildcard domains", overflow.bound, overflow.needed, overflow.limit)
+            yield report_bound(name, self.directory.handed_over, overflow.bound, overflow.needed, overflow.limit)
         for unit in self.hosts.values():
             limit = unit.compiled.limit
             if limit:
@@ -120,7 +124,12 @@ def compile_routing(
         headers=frozenset().union(*(unit.compiled.headers for unit in hosts.values())),
         parameters=frozenset().union(*(unit.compiled.parameters for unit in hosts.values())),
     )
-    head = before.head if before and before.names == names else _write_head(names)
+    try:
+        head = before.head if before and before.names == names else _write_head(names, bounds)
+    except AutomatonTooLarge as why:
+        names = _NO_NAMES
+        head = _write_head(names, DEFAULT_BOUNDS)
+        directory = hand_over_all(domains, why)
     return RoutingUnit(
         routing=routing,
         options=options,
@@ -146,10 +155,11 @@ def _compile_host(host: VirtualHost, options: HostOptions, known: HostUnit | Non
     )
 
 
-def _write_head(names: _Names) -> Packed:
+def _write_head(names: _Names, bounds: Bounds) -> Packed:
+    """Raises: AutomatonTooLarge."""
     headers = {name.encode(): header_field(name) for name in sorted(names.headers)}
     parameters = {name.encode(): parameter_field(name) for name in sorted(names.parameters)}
-    budget = Budget()
+    budget = Budget(bounds)
     return pack_pages(build_head_automaton(headers, parameters, budget), budget)
 
 
