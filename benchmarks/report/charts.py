@@ -17,7 +17,7 @@ __all__ = ["COLOURS", "Axis", "bar_chart", "line_chart", "write_number"]
 COLOURS = 8
 _WIDTH, _HEIGHT = 460.0, 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 14.0, 14.0, 38.0
-_BAR, _GAP, _NAME_WIDTH, _VALUE_WIDTH = 18.0, 8.0, 170.0, 70.0
+_BAR, _GAP, _NAME_WIDTH, _VALUE_WIDTH = 18.0, 8.0, 190.0, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
