@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,9 +21,8 @@ from typing import Any
 
 import kmesh
 from benchmarks import bootstrap, connect_latency, convergence, ladder, pods, route_compile, route_match
-from benchmarks.figures import print_table
 from benchmarks.traffic import run as traffic
-from benchmarks.traffic import table as traffic_table
+from benchmarks.traffic.table import print_claims, print_traffic
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -75,9 +74,7 @@ _SECTIONS = {
         quick=bootstrap.QUICK,
     ),
     "pods": _Section(measure=pods.measure_pods, print=pods.print_pods, full=pods.Plan(), quick=pods.QUICK),
-    "traffic": _Section(
-        measure=traffic.measure_traffic, print=traffic_table.print_traffic, full=traffic.FULL, quick=traffic.QUICK
-    ),
+    "traffic": _Section(measure=traffic.measure_traffic, print=print_traffic, full=traffic.FULL, quick=traffic.QUICK),
 }
 
 
@@ -93,7 +90,7 @@ def main() -> int:
     started = time.monotonic()
     found = {name: _run(section, options.quick) for name, section in _SECTIONS.items()}
     claims = [claim for part in found.values() for claim in part.get("claims", ())]
-    _print_claims(claims)
+    print_claims(claims)
     result = {
         **before,
         "is_quick": options.quick,
@@ -116,20 +113,6 @@ def _run(section: _Section, is_quick: bool) -> _Json:
 def _lift(found: Mapping[str, _Json], key: str) -> _Json:
     """Move what every section has under that key to the top."""
     return {name: value for part in found.values() for name, value in part.pop(key, {}).items()}
-
-
-def _print_claims(claims: Sequence[_Json]) -> None:
-    rows = [
-        [
-            claim["claim"],
-            claim["scenario"],
-            "no result" if claim["figure"] is None else f"{claim['figure']:.1%}",
-            f"{claim['target']:.0%}",
-            "pass" if claim["passed"] else "FAIL",
-        ]
-        for claim in claims
-    ]
-    print_table(["claim", "scenario", "measured", "at least", ""], rows)
 
 
 def _write(result: _Json) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from benchmarks.figures import print_table, spread
 
-__all__ = ["print_traffic"]
+__all__ = ["print_claims", "print_traffic"]
 
 _Json = dict[str, Any]
 _STREAMS = ("download", "upload")
@@ -27,6 +27,21 @@ def print_traffic(result: _Json) -> None:
         _print_figure(result, title, partial(_latency, rank))
     _print_figure(result, "CPU ms/1000 requests", _cpu)
     _print_memory(result)
+
+
+def print_claims(claims: Sequence[_Json]) -> None:
+    """Of any section."""
+    rows = [
+        [
+            claim["claim"],
+            claim["scenario"],
+            "no result" if claim["figure"] is None else f"{claim['figure']:.1%}",
+            f"{claim['target']:.0%}",
+            "pass" if claim["passed"] else "FAIL",
+        ]
+        for claim in claims
+    ]
+    print_table(["claim", "scenario", "measured", "at least", ""], rows)
 
 
 def _print_figure(result: _Json, title: str, figure: Callable[[_Json], float | None]) -> None:
