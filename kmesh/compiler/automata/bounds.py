@@ -13,17 +13,23 @@ from dataclasses import dataclass, replace
 
 from kmesh.errors import Unsupported
 
-__all__ = ["DEFAULT_BOUNDS", "AutomatonTooLarge", "Bounds", "Budget"]
+__all__ = ["DEFAULT_BOUNDS", "BoundExceeded", "Bounds", "Budget", "OverBound"]
 
 
-class AutomatonTooLarge(Unsupported):
-    """An automaton is over a bound. Construction stops there, so `needed` is the least that it would take."""
+@dataclass(frozen=True, slots=True)
+class OverBound:
+    """Construction stops at the bound, so `needed` is the least that it would take."""
 
+    bound: str
+    """What there is too much of."""
+    needed: int
+    limit: int
+
+
+class BoundExceeded(Unsupported):
     def __init__(self, bound: str, needed: int, limit: int) -> None:
-        super().__init__(f"an automaton of {needed} {bound} or more (the limit is {limit})", "its patterns")
-        self.bound = bound
-        self.needed = needed
-        self.limit = limit
+        super().__init__(f"a matcher of {needed} {bound} or more (the limit is {limit})", "its patterns")
+        self.over = OverBound(bound, needed, limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +61,17 @@ class Budget:
     """Steps of work."""
 
     def check(self, bound: str, needed: int) -> None:
-        """Raises: AutomatonTooLarge when `needed` is over the bound of that name."""
+        """Raises: BoundExceeded when `needed` is over the bound of that name."""
         limit: int = getattr(self.bounds, bound)
         if needed > limit:
-            raise AutomatonTooLarge(bound.replace("_", " "), needed, limit)
+            raise BoundExceeded(bound.replace("_", " "), needed, limit)
 
     def spend_on_vector(self, vector: int) -> None:
-        """Of thousands of patterns, vectors are what takes memory. Raises: AutomatonTooLarge."""
+        """Of thousands of patterns, vectors are what takes memory. Raises: BoundExceeded."""
         self.spend(1 + vector.bit_length() // _BITS_IN_A_STEP)
 
     def spend(self, steps: int) -> None:
-        """Raises: AutomatonTooLarge."""
+        """Raises: BoundExceeded."""
         self.spent += steps
         if self.spent > self.bounds.steps_of_work:
             self.check("steps_of_work", self.spent)
@@ -74,7 +80,7 @@ class Budget:
     def reserve(self, bounds: Bounds) -> Iterator[Budget]:
         """A part of what is left, within `bounds` too. What it spends is spent here.
 
-        Raises: AutomatonTooLarge when that was the rest.
+        Raises: BoundExceeded when that was the rest.
         """
         left = self.bounds.steps_of_work - self.spent
         part = Budget(replace(bounds, steps_of_work=min(bounds.steps_of_work, left)))

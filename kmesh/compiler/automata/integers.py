@@ -31,7 +31,7 @@ _MAX = (1 << 63) - 1
 
 
 def compile_integers(integers: Integers, budget: Budget) -> Dfa:
-    """19 digits at most, in few pieces. Raises: AutomatonTooLarge when the budget is spent."""
+    """19 digits at most, in few pieces. Raises: BoundExceeded when the budget is spent."""
     first, last = max(integers.start, -_MAX - 1), min(integers.end - 1, _MAX)
     signed = [
         _signed("+", required=False, first=max(first, 0), last=last),

@@ -24,7 +24,7 @@ __all__ = ["minimise"]
 
 
 def minimise(dense: Dense, budget: Budget) -> Dfa:
-    """Raises: AutomatonTooLarge when the budget is spent."""
+    """Raises: BoundExceeded when the budget is spent."""
     columns = _columns(dense)
     budget.spend(len(columns) * len(dense.targets))
     return _number(dense, columns, _partition(columns, dense.vectors, budget))

@@ -30,7 +30,7 @@ class Nfa:
     __slots__ = ("budget", "end", "jumps", "start", "steps")
 
     def __init__(self, regex: Node, budget: Budget) -> None:
-        """Raises: AutomatonTooLarge when it takes too many states."""
+        """Raises: BoundExceeded when it takes too many states."""
         self.budget = budget
         self.steps: list[list[tuple[int, int, int]]] = []
         """Of each state: (first byte, last byte, target)."""

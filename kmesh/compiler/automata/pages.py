@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
-from kmesh.compiler.automata.bounds import AutomatonTooLarge, Budget
+from kmesh.compiler.automata.bounds import BoundExceeded, Budget
 from kmesh.compiler.automata.machine import Machine
 from kmesh.records.constants import DEAD_STATE, LIMITS, SlotFlag
 from kmesh.records.digest import content_id
@@ -55,7 +55,7 @@ class Packed:
 
 
 def pack_pages(machine: Machine, budget: Budget | None = None) -> Packed:
-    """Raises: AutomatonTooLarge."""
+    """Raises: BoundExceeded."""
     layout = _Layout(machine, budget or Budget())
     layout.fill_pages()
     values = [PAGE.pack(page.classes, layout.pack_slots(page)) for page in layout.pages]
@@ -107,14 +107,14 @@ class _Layout:
         self.pages: list[_Page] = []
 
     def fill_pages(self) -> None:
-        """Raises: AutomatonTooLarge."""
+        """Raises: BoundExceeded."""
         roots = deque((0,))
         while roots:
             taken, near = self.gather(roots)
             if near:  # else these roots lay below others
                 roots.extend(self.place(taken, near))
             if len(self.pages) > _MAX_PAGES:
-                raise AutomatonTooLarge("pages", len(self.pages), _MAX_PAGES)
+                raise BoundExceeded("pages", len(self.pages), _MAX_PAGES)
 
     def gather(self, roots: deque[int]) -> tuple[list[int], dict[int, Sequence[int]]]:
         """Takes the first roots, and what lies nearest below, about as much as fits a page: state -> its targets."""

@@ -23,7 +23,7 @@ _States = tuple[int, ...]
 
 
 def multiply(parts: Sequence[Dfa], budget: Budget) -> Dfa:
-    """Minimal if `parts` are, with disjoint vectors. Raises: AutomatonTooLarge."""
+    """Minimal if `parts` are, with disjoint vectors. Raises: BoundExceeded."""
     if len(parts) == 1:
         return parts[0]
     return _Product(parts, budget).run()
@@ -78,7 +78,7 @@ class _Product:
         return Row(otherwise, {key: target for key, target in exceptions.items() if target != otherwise})
 
     def number(self, targets: Iterable[int]) -> int:
-        """Raises: AutomatonTooLarge when the state of `targets` is one too many."""
+        """Raises: BoundExceeded when the state of `targets` is one too many."""
         states = tuple(target for target in targets if target != DEAD)
         if states not in self.numbers:
             self.numbers[states] = len(self.found)

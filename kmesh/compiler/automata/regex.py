@@ -13,7 +13,7 @@ __all__ = ["compile_regex"]
 
 
 def compile_regex(pattern: str, budget: Budget | None = None, *, ignore_case: bool = False) -> Dfa:
-    """Raises: RegexInvalid, a ValueError, where RE2 refuses the pattern; Unsupported; AutomatonTooLarge."""
+    """Raises: RegexInvalid, a ValueError, where RE2 refuses the pattern; Unsupported; BoundExceeded."""
     budget = budget or Budget()
     budget.spend(len(pattern))
     regex = parse_regex(pattern, ignore_case=ignore_case)

@@ -25,12 +25,12 @@ __all__ = ["compile_contains", "compile_suffixes"]
 
 
 def compile_suffixes(suffixes: Mapping[bytes, int], *, ignore_case: bool, budget: Budget) -> Dfa:
-    """Text -> vector of its patterns. Raises: AutomatonTooLarge."""
+    """Text -> vector of its patterns. Raises: BoundExceeded."""
     return _search(suffixes, ignore_case=ignore_case, budget=budget)
 
 
 def compile_contains(texts: Mapping[bytes, int], *, ignore_case: bool, budget: Budget) -> Dfa:
-    """Text -> vector of its patterns. Raises: AutomatonTooLarge."""
+    """Text -> vector of its patterns. Raises: BoundExceeded."""
     search = _search(texts, ignore_case=ignore_case, budget=budget)
     found = [(0, search.vectors[0])]
     numbers = {found[0]: 0}

@@ -47,7 +47,7 @@ _NEWLINE = 0x0A
 
 
 def determinise(nfa: Nfa, budget: Budget) -> Dense:
-    """Accepting states have the vector 1. Raises: AutomatonTooLarge."""
+    """Accepting states have the vector 1. Raises: BoundExceeded."""
     return _Construction(nfa, budget).run()
 
 
@@ -105,7 +105,7 @@ class _Construction:
         return row
 
     def number(self, reached: _States, previous: _Side) -> int:
-        """Of the state after `reached` is closed. Raises: AutomatonTooLarge when that is one too many."""
+        """Of the state after `reached` is closed. Raises: BoundExceeded when that is one too many."""
         states = self.closures.get(reached)
         if states is None:
             states = self.closures[reached] = self.close(reached, lambda _: False)

@@ -42,7 +42,7 @@ class Trie:
         """Of each node: class -> node. Node 0 is the empty text; a node comes after its parent."""
 
     def add(self, text: bytes) -> int:
-        """The node of `text`, which is made if it is new. Raises: AutomatonTooLarge."""
+        """The node of `text`, which is made if it is new. Raises: BoundExceeded."""
         node, count = 0, len(self.children)
         for byte_class in text.translate(self.classes):
             children = self.children[node]
@@ -58,7 +58,7 @@ class Trie:
 def compile_anchored(
     exact: Mapping[bytes, int], prefixes: Mapping[bytes, int], *, ignore_case: bool, budget: Budget
 ) -> Dfa:
-    """Text -> vector of its patterns, which no other text of the same mapping shares. Raises: AutomatonTooLarge."""
+    """Text -> vector of its patterns, which no other text of the same mapping shares. Raises: BoundExceeded."""
     trie = Trie((*exact, *prefixes), budget, ignore_case=ignore_case)
     vector_here: dict[int, int] = {}
     vector_from_here: dict[int, int] = {}

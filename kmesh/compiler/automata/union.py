@@ -30,7 +30,7 @@ def compile_union(
 
     `regexes` keeps those of single regexes from one call to the next.
 
-    Raises: RegexInvalid; Unsupported for a regex; AutomatonTooLarge.
+    Raises: RegexInvalid; Unsupported for a regex; BoundExceeded.
     """
     budget = budget or Budget()
     vectors: dict[Pattern, int] = {}

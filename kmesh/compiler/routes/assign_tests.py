@@ -29,7 +29,7 @@ _Layer = list[tuple[int, Condition]]
 def assign_tests(rows: Sequence[tuple[Condition, ...]], unions: Unions) -> tuple[Test, ...]:
     """`rows`: of each candidate, its conditions; it has the bit of its place.
 
-    Raises: AutomatonTooLarge where one pattern alone is too large.
+    Raises: BoundExceeded where one pattern alone is too large.
     """
     return tuple(
         _make_test(field, part, len(rows))

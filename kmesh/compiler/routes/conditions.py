@@ -61,7 +61,7 @@ def find_conditions(match: RouteMatch, budget: Budget) -> tuple[tuple[Condition,
     """(what must hold, each condition once, or None where no request can match; whether that is all there is).
 
     Where it is not all, conditions were left out that nothing here can decide. Its share is not looked at.
-    Raises: AutomatonTooLarge.
+    Raises: BoundExceeded.
     """
     is_complete = not match.unsupported
     conditions: dict[Condition, None] = {}
@@ -159,7 +159,7 @@ def _is_decidable(value: str | StringMatch | RangeMatch | PresentMatch) -> bool:
 
 
 def _holds_for(condition: Condition, value: bytes, budget: Budget) -> bool:
-    """Raises: AutomatonTooLarge."""
+    """Raises: BoundExceeded."""
     is_hit = bool(condition.patterns) and compile_union(condition.patterns, budget).matches(value)
     return is_hit != condition.is_inverted
 

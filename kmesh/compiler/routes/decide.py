@@ -51,7 +51,7 @@ _NO_ROUTE = Take(index=0, way=HandOver(Handover.NO_ROUTE))
 
 
 def decide(candidates: tuple[Candidate, ...], unions: Unions) -> Graph:
-    """Raises: AutomatonTooLarge, MatcherTooLarge."""
+    """Raises: BoundExceeded."""
     builder = _Builder(candidates=candidates, unions=unions)
     root = builder.build(_List(tuple(range(len(candidates))), frozenset()), 0)
     return Graph(tuple(builder.numbers), root)
@@ -188,7 +188,7 @@ class _Builder:
         )
 
     def add(self, step: Step) -> int:
-        """Raises: AutomatonTooLarge."""
+        """Raises: BoundExceeded."""
         if step not in self.numbers:
             self.numbers[step] = len(self.numbers)
             self.heights.append(1 + self.find_height(step))

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from struct import Struct
 
-from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Budget, Packed, pack_pages
-from kmesh.compiler.routes.bounds import MatcherTooLarge
+from kmesh.compiler.automata import BoundExceeded, Bounds, Budget, OverBound, Packed, pack_pages
 from kmesh.compiler.routes.domains import ANY, DomainIndex, is_wildcard, write_domains
 from kmesh.compiler.routes.wildcards import build_wildcards
 from kmesh.maps.image import MapName, Record
@@ -40,7 +39,7 @@ class Directory:
     index: DomainIndex
     wild: frozenset[bytes]
     wildcards: Packed | None = None
-    overflow: AutomatonTooLarge | MatcherTooLarge | None = None
+    overflow: OverBound | None = None
     """Why hosts that no exact domain is found for are handed over."""
     handed_over: str = ""
     """Which virtual hosts those are, for people."""
@@ -64,19 +63,19 @@ def make_directory(hosts: Mapping[str, HostDomains], before: Directory | None, b
     ids = {key: number for domains in hosts.values() for key, number in domains.ids.items()}
     texts = [text for domains in hosts.values() for text in domains.texts]
     if len(ids) < len(texts):
-        return hand_over_all(hosts, MatcherTooLarge("domains with one hash", len(texts) - len(ids) + 1, 1))
+        return hand_over_all(hosts, OverBound("domains with one hash", len(texts) - len(ids) + 1, 1))
     wild = frozenset(filter(is_wildcard, texts))
     if before and before.wild == wild:
         return replace(before, hosts=hosts, index=DomainIndex(ids))
     try:
         wildcards = _write_wildcards(wild, Budget(bounds)) if wild else None
-    except AutomatonTooLarge as overflow:
+    except BoundExceeded as why:
         exact = {key: number for key, number in ids.items() if key not in set(map(hash_text, wild))}
-        return _hand_over(hosts, exact, overflow, "of wildcard domains")
+        return _hand_over(hosts, exact, why.over, "of wildcard domains")
     return Directory(hosts=hosts, index=DomainIndex(ids), wild=wild, wildcards=wildcards)
 
 
-def hand_over_all(hosts: Mapping[str, HostDomains], why: AutomatonTooLarge | MatcherTooLarge) -> Directory:
+def hand_over_all(hosts: Mapping[str, HostDomains], why: OverBound) -> Directory:
     """Of no domain but "*", which is the relay's."""
     return _hand_over(hosts, {}, why, "of all domains")
 
@@ -103,7 +102,7 @@ def _find_relinked(hosts: Mapping[str, HostDomains], before: Directory) -> dict[
 def _hand_over(
     hosts: Mapping[str, HostDomains],
     exact: dict[int, int],
-    overflow: AutomatonTooLarge | MatcherTooLarge,
+    overflow: OverBound,
     handed_over: str,
 ) -> Directory:
     """Hosts with one of the `exact` domains as ever, and all others to the relay."""

@@ -166,7 +166,7 @@ def build_head_automaton(
     """Name -> id of the field; of headers in lower case, of parameters as written in the query, perhaps empty.
 
     Host is always known. Names that no head can hold are left out.
-    Raises: AutomatonTooLarge.
+    Raises: BoundExceeded.
     """
     draft = _Draft(budget or Budget())
     draft.add_names(_State.METHOD, dict.fromkeys(_METHODS, 0), _after_method)

@@ -28,7 +28,7 @@ _REFUSED = HandOver(Handover.REFUSED)
 
 
 def find_candidates(host: VirtualHost, features: tuple[Feature, ...], budget: Budget) -> tuple[Candidate, ...]:
-    """`features` are those of its route configuration. Raises: AutomatonTooLarge."""
+    """`features` are those of its route configuration. Raises: BoundExceeded."""
     place = find_furthest(host.features + features)
     if place is Place.REFUSED:
         return (Candidate(index=0, conditions=(), way=_REFUSED),)

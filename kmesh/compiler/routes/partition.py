@@ -58,7 +58,7 @@ class _Layer:
 
 
 def partition_candidates(rows: Sequence[Row], field: FieldName, unions: Unions) -> Partition | None:
-    """None where the lists, or the automaton, would be long. Raises: AutomatonTooLarge when the budget is spent."""
+    """None where the lists, or the automaton, would be long. Raises: BoundExceeded when the budget is spent."""
     layers = _find_layers(rows, unions.budget)
     patterns = tuple(dict.fromkeys(pattern for layer in layers for pattern in layer.hits))
     if patterns and not unions.is_worth(patterns, Effort.SPLIT):

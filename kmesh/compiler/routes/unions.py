@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from kmesh.compiler.automata import AutomatonTooLarge, Budget, Dfa, Pattern, Regex, compile_union
+from kmesh.compiler.automata import BoundExceeded, Budget, Dfa, Pattern, Regex, compile_union
 
 __all__ = ["Effort", "Patterns", "Unions", "find_bits"]
 
@@ -35,13 +35,13 @@ class Unions:
     """Of one pattern each, which are in many unions."""
 
     def compile(self, patterns: Patterns) -> Dfa:
-        """Raises: AutomatonTooLarge."""
+        """Raises: BoundExceeded."""
         if patterns not in self.compiled:
             self.compiled[patterns] = compile_union(patterns, self.budget, self.regexes)
         return self.compiled[patterns]
 
     def is_worth(self, patterns: Patterns, effort: Effort) -> bool:
-        """Whether one automaton of them all takes no more. Raises: AutomatonTooLarge when the budget is spent."""
+        """Whether one automaton of them all takes no more. Raises: BoundExceeded when the budget is spent."""
         if (patterns, effort) not in self.refused and patterns not in self.compiled:
             self.try_compiling(patterns, effort)
         return patterns in self.compiled
@@ -58,7 +58,7 @@ class Unions:
         with self.budget.reserve(bounds) as part:
             try:
                 self.compiled[patterns] = compile_union(patterns, part, self.regexes)
-            except AutomatonTooLarge:
+            except BoundExceeded:
                 self.refused.add((patterns, effort))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from struct import Struct
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds, Budget, Packed, pack_pages
+from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, Packed, pack_pages
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.report import Report, report_bound
 from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
@@ -126,10 +126,10 @@ def compile_routing(
     )
     try:
         head = before.head if before and before.names == names else _write_head(names, bounds)
-    except AutomatonTooLarge as why:
+    except BoundExceeded as why:
         names = _NO_NAMES
         head = _write_head(names, DEFAULT_BOUNDS)
-        directory = hand_over_all(domains, why)
+        directory = hand_over_all(domains, why.over)
     return RoutingUnit(
         routing=routing,
         options=options,
@@ -156,7 +156,7 @@ def _compile_host(host: VirtualHost, options: HostOptions, known: HostUnit | Non
 
 
 def _write_head(names: _Names, bounds: Bounds) -> Packed:
-    """Raises: AutomatonTooLarge."""
+    """Raises: BoundExceeded."""
     headers = {name.encode(): header_field(name) for name in sorted(names.headers)}
     parameters = {name.encode(): parameter_field(name) for name in sorted(names.parameters)}
     budget = Budget(bounds)

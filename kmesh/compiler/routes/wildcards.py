@@ -27,7 +27,7 @@ __all__ = ["build_wildcards"]
 
 
 def build_wildcards(domains: Iterable[bytes], budget: Budget | None = None) -> Machine:
-    """The output is the hash of the domain. `domains` are in lower case. Raises: AutomatonTooLarge."""
+    """The output is the hash of the domain. `domains` are in lower case. Raises: BoundExceeded."""
     ranked = sorted(domains, key=_rank, reverse=True)
     patterns = [pattern for domain in ranked for pattern in _patterns(domain)]
     return make_machine(compile_union(patterns, budget), _choose(ranked))

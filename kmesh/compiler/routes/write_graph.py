@@ -27,7 +27,7 @@ _KIND_BITS = 0b11
 
 
 def write_graph(graph: Graph, unions: Unions) -> tuple[int, tuple[Record, ...]]:
-    """(link to its root, records). Raises: AutomatonTooLarge, MatcherTooLarge."""
+    """(link to its root, records). Raises: BoundExceeded."""
     writer = _Writer(unions=unions)
     for step in graph.steps:
         writer.links.append(writer.write(step))
@@ -125,7 +125,7 @@ class _Writer:
         return link
 
     def put(self, name: MapName, key: bytes, value: bytes) -> None:
-        """Raises: MatcherTooLarge."""
+        """Raises: BoundExceeded."""
         if key not in self.tables[name]:
             self.tables[name][key] = value
             self.size += len(value)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.compiler.automata import (
-    AutomatonTooLarge,
+    BoundExceeded,
     Dfa,
     Kind,
     Machine,
@@ -245,9 +245,9 @@ def test_too_many_pages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_MAX_PAGES", count)
     assert len(pack(patterns).records) == count
     monkeypatch.setattr(pages, "_MAX_PAGES", count - 1)
-    with pytest.raises(AutomatonTooLarge) as caught:
+    with pytest.raises(BoundExceeded) as caught:
         pack(patterns)
-    assert caught.value.bound == "pages"
+    assert caught.value.over.bound == "pages"
 
 
 def test_ten_thousand_paths() -> None:

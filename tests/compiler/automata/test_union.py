@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.compiler.automata import (
-    AutomatonTooLarge,
+    BoundExceeded,
     Bounds,
     Budget,
     Integers,
@@ -150,9 +150,9 @@ def test_invalid_regex_is_refused() -> None:
     ids=["contains", "product steps", "product", "trie", "suffix", "regex"],
 )
 def test_over_a_bound(patterns: list[Pattern], bounds: Bounds, bound: str) -> None:
-    with pytest.raises(AutomatonTooLarge) as caught:
+    with pytest.raises(BoundExceeded) as caught:
         compile_union(patterns, Budget(bounds))
-    assert caught.value.bound == bound
+    assert caught.value.over.bound == bound
 
 
 def test_ten_thousand_paths_are_linear() -> None:

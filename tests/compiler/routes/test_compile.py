@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds, Budget
+from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, OverBound
 from kmesh.compiler.interpreter.decision import find_route
 from kmesh.compiler.interpreter.handed_over import HandedOver
-from kmesh.compiler.routes.bounds import MatcherTooLarge
-from kmesh.compiler.routes.compile import CompiledHost, HostOptions, OverBound, compile_virtual_host
+from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
 from kmesh.compiler.routes.decide import decide
 from kmesh.compiler.routes.ir import HandOver, Take
 from kmesh.compiler.routes.normalise import find_candidates
@@ -92,7 +91,7 @@ def check(virtual_host: VirtualHost, random: Random, subjects: int) -> None:
     assert find_violations_in_candidates(candidates) == []
     try:
         graph = decide(candidates, unions)
-    except MatcherTooLarge:
+    except BoundExceeded:
         assert compile_virtual_host(virtual_host, NO_OPTIONS).limit
         return
     assert find_violations_in_graph(graph, candidates, unions) == []
