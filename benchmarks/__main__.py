@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import kmesh
-from benchmarks import bootstrap, connect_latency, convergence, ladder, pods, route_compile, route_match
+from benchmarks import bootstrap, compare, connect_latency, convergence, ladder, pods, route_compile, route_match
+from benchmarks.report import render_report
 from benchmarks.traffic import run as traffic
 from benchmarks.traffic.table import print_claims, print_traffic
 
@@ -81,7 +82,10 @@ _SECTIONS = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 4 minutes instead of 30")
+    parser.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="measure nothing: two results")
     options = parser.parse_args()
+    if options.compare:
+        return compare.main(options.compare)
     if os.geteuid() != 0:
         print("benchmarks: programs are loaded into the kernel: start it with sudo", file=sys.stderr)
         return 1
@@ -100,7 +104,8 @@ def main() -> int:
         "claims": claims,
         **found,
     }
-    print(f"{result['seconds']} s; all samples are in {_write(result)}")
+    written = _write(result)
+    print(f"{result['seconds']} s; all samples are in {written}, and {written.with_suffix('.html').name} shows them")
     return 1 if options.quick and not all(claim["passed"] for claim in claims) else 0
 
 
@@ -116,12 +121,13 @@ def _lift(found: Mapping[str, _Json], key: str) -> _Json:
 
 
 def _write(result: _Json) -> Path:
-    """As a file of its own and as the latest. Returns the former's path."""
+    """As files of its own, one of them a report, and as the latest. Returns the path of the JSON."""
     _RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=1) + "\n"
     (_RESULTS / "latest.json").write_text(text)
     found = _RESULTS / f"{result['at'][:10]}-{result['kernel']}.json"
     found.write_text(text)
+    found.with_suffix(".html").write_text(render_report(result))
     return found
 
 
