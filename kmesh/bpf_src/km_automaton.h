@@ -31,7 +31,7 @@ static __always_inline __u64 km_first_state(__u64 state)
  */
 static __always_inline __u64 km_step(struct km_page *page, __u64 first, __u64 slot, __u8 byte)
 {
-	__u64 ahead = 3 + page->classes[byte], at;
+	__u64 ahead = KM_BEHIND_OUTPUT + page->classes[byte], at;
 	__u32 row = KM_T_ROW | (first + slot);
 
 	KM_HIDE(ahead);

@@ -20,7 +20,6 @@ enum { KM_DONE, KM_MORE };
 #define KM_READ_TURNS 24	/* of one burst */
 #define KM_READ_STEPS 16	/* of one turn, and so are words: bytes that the automaton sees */
 #define KM_SKIP_WORDS 8
-#define KM_MAX_BLANKS 16	/* behind a value */
 
 struct km_request_field {
 	__u64 id;

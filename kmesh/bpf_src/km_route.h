@@ -19,7 +19,7 @@ static __always_inline void km_follow_route(struct km_request *request, void *ro
 	__u64 link = KM_LOAD(request->link);
 	struct km_route *route = bpf_map_lookup_elem(routes, &link);
 
-	if ((link & 3) != KM_L_ROUTE || !route) {
+	if ((link & KM_LINK_KIND_BITS) != KM_L_ROUTE || !route) {
 		request->handover = KM_H_BROKEN;
 		return;
 	}
@@ -45,7 +45,7 @@ static __always_inline void km_follow(struct km_request *request, void *routes)
 	request->depth++;
 	if (!KM_LOAD(request->link)) {
 		request->handover = KM_H_NO_ROUTE;
-	} else if ((KM_LOAD(request->link) & 3) != KM_L_DECISION) {
+	} else if ((KM_LOAD(request->link) & KM_LINK_KIND_BITS) != KM_L_DECISION) {
 		km_follow_route(request, routes);
 	} else {
 		request->is_deciding = 1;

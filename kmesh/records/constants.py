@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["DEAD_STATE", "EVENT_SHIFT", "LIMITS", "Action", "DecisionKind", "Family", "Field", "FieldFlag"]
-__all__ += ["Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind", "Reason", "RoutesFlag", "SlotFlag", "SockFlag"]
+__all__ = ["BEHIND_OUTPUT", "DEAD_STATE", "EVENT_SHIFT", "LIMITS", "LINK_KIND_BITS", "Action", "DecisionKind"]
+__all__ += ["Family", "Field", "FieldFlag", "Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind", "Reason"]
+__all__ += ["RoutesFlag", "SlotFlag", "SockFlag"]
 
 LIMITS = {
     "NODE_FANOUT": 64,
@@ -25,6 +26,8 @@ LIMITS = {
     "REQUEST_FIELDS": 24,
     # A page of an automaton with its element's overhead fits 4 KB, the allocator's size for it.
     "PAGE_SLOTS": 464,
+    # Spaces and tabs behind a header's value; no one sends more.
+    "BLANKS": 16,
     "DECISION_TESTS": 12,
     "DECISION_BITS": 64,
     # Decisions and chances on one path from a virtual host to its route.
@@ -124,6 +127,8 @@ EVENT_SHIFT = 24
 """The word of a transition is the next state in the low 24 bits, and what happens on the way above."""
 DEAD_STATE = (1 << EVENT_SHIFT) - 1
 """Nothing that follows can be accepted."""
+BEHIND_OUTPUT = 3
+"""From a state's header to its transition by a byte of class 0: between them its output lies, where it has one."""
 
 
 class SlotFlag(IntFlag):
@@ -208,11 +213,15 @@ class FieldFlag(IntFlag):
 
 
 class LinkKind(IntEnum):
-    """Low two bits of a link, which is the key of the record it leads to; a link of 0 is no route. Rendered as
+    """LINK_KIND_BITS of a link, which is the key of the record it leads to; a link of 0 is no route. Rendered as
     KM_L_<NAME>."""
 
     ROUTE = 1
     DECISION = 2
+
+
+LINK_KIND_BITS = 0b11
+"""The bits of a link that are its LinkKind."""
 
 
 class DecisionKind(IntEnum):

@@ -26,15 +26,14 @@ from struct import Struct
 
 from kmesh.compiler.automata.bounds import BoundExceeded, Budget
 from kmesh.compiler.automata.machine import Machine
-from kmesh.records.constants import DEAD_STATE, LIMITS, SlotFlag
+from kmesh.records.constants import BEHIND_OUTPUT, DEAD_STATE, LIMITS, SlotFlag
 from kmesh.records.digest import content_id
 from kmesh.records.layout import PAGE, PAGE_KEY
 
 __all__ = ["Packed", "pack_pages"]
 
 _SLOTS = LIMITS["PAGE_SLOTS"]
-_BEHIND_OUTPUT = 3
-assert _BEHIND_OUTPUT + 256 <= _SLOTS, "any state fits an empty page"
+assert BEHIND_OUTPUT + 256 <= _SLOTS, "any state fits an empty page"
 _MAX_PAGES = DEAD_STATE // _SLOTS
 _ENOUGH = _SLOTS * 5 // 4
 """Slots that states would take if they left no gaps: of so many, enough fit a page to fill it well."""
@@ -172,7 +171,7 @@ class _Layout:
         """Of the slots that a state takes, from its header's."""
         output = (1, 2) if self.outputs[state] else ()
         exceptions = page.exceptions(self.rows[state].exceptions)
-        return [0, *output, *(_BEHIND_OUTPUT + byte_class for byte_class in exceptions)]
+        return [0, *output, *(BEHIND_OUTPUT + byte_class for byte_class in exceptions)]
 
     def pack_slots(self, page: _Page) -> bytes:
         words = [0] * (2 * _SLOTS)  # (check, word) of each slot
@@ -183,7 +182,7 @@ class _Layout:
             if output:
                 words[at] = _OUTPUT
                 words[at + 3], words[at + 5] = output & _U32, output >> 32
-            at += 2 * _BEHIND_OUTPUT
+            at += 2 * BEHIND_OUTPUT
             for byte_class, word in page.exceptions(row.exceptions).items():
                 words[at + 2 * byte_class] = _ROW | place
                 words[at + 2 * byte_class + 1] = self.relocate(word)

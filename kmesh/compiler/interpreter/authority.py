@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from kmesh.compiler.interpreter.automaton import run_automaton
 from kmesh.compiler.interpreter.broken import Broken
-from kmesh.compiler.interpreter.descent import ID, Tables
+from kmesh.compiler.interpreter.descent import Tables
 from kmesh.compiler.interpreter.handed_over import HandedOver
 from kmesh.maps.image import MapName
 from kmesh.records.constants import LIMITS, Handover, RoutesFlag
 from kmesh.records.hash import hash_text
-from kmesh.records.layout import DOMAIN, INDEX, INDEX_ENTRY
+from kmesh.records.layout import DOMAIN, ID, INDEX, INDEX_ENTRY
 
 __all__ = ["Authority", "find_virtual_host", "read_authority"]
 

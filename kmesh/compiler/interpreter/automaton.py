@@ -12,7 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from kmesh.compiler.interpreter.broken import Broken
-from kmesh.records.constants import DEAD_STATE, EVENT_SHIFT, LIMITS, HeadEvent, SlotFlag
+from kmesh.records.constants import BEHIND_OUTPUT, DEAD_STATE, EVENT_SHIFT, LIMITS, HeadEvent, SlotFlag
 from kmesh.records.layout import PAGE, PAGE_KEY, SLOT
 
 __all__ = ["Pages", "Step", "read_output", "run_automaton", "step"]
@@ -22,7 +22,6 @@ Pages = Mapping[bytes, bytes]
 
 _SLOTS = LIMITS["PAGE_SLOTS"]
 _FIRST = PAGE.offset("slots")
-_BEHIND_OUTPUT = 3
 _SLOT: Struct = SLOT.struct
 _ROW, _OUTPUT = int(SlotFlag.ROW), int(SlotFlag.OUTPUT)  # flags made by | would be objects, for each byte
 
@@ -71,7 +70,7 @@ def step(pages: Pages, automaton: int, state: int, byte: int) -> Step:
     """From `state`, which is not DEAD_STATE, over `byte`. Raises: Broken."""
     page, header = _find(pages, automaton, state)
     word = _read(page, header)[1]
-    slot = header + _BEHIND_OUTPUT + page[byte]
+    slot = header + BEHIND_OUTPUT + page[byte]
     if slot < _SLOTS:
         check, own = _read(page, slot)
         if check == _ROW | state:

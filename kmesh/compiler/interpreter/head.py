@@ -19,8 +19,6 @@ from kmesh.records.constants import LIMITS, Field, Handover, HeadEvent
 __all__ = ["Head", "HeadField", "read_head"]
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_MAX_TRAILING = 16
-"""Spaces and tabs behind a value, more of which no one sends."""
 
 
 class HeadField(NamedTuple):
@@ -135,7 +133,7 @@ def _cut_trailing(reading: _Reading) -> int:
     """Where the value ends that `position` is behind."""
     value = reading.received[reading.value : reading.position]
     kept = value.rstrip(b" \t")
-    if len(value) - len(kept) > _MAX_TRAILING:
+    if len(value) - len(kept) > LIMITS["BLANKS"]:
         raise HandedOver(Handover.MALFORMED)
     return reading.value + len(kept)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from struct import Struct
 
 from kmesh.compiler.automata import BoundExceeded, Bounds, Budget, OverBound, Packed, pack_pages
 from kmesh.compiler.routes.domains import ANY, DomainIndex, is_wildcard, write_domains
@@ -17,11 +16,9 @@ from kmesh.model.match import MILLION
 from kmesh.records.constants import Action, Handover, LinkKind
 from kmesh.records.digest import content_id
 from kmesh.records.hash import hash_text
-from kmesh.records.layout import ROUTE
+from kmesh.records.layout import ID, ROUTE
 
 __all__ = ["Directory", "HostDomains", "hand_over_all", "make_directory"]
-
-_ID = Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,5 +113,5 @@ def _hand_over(
         wildcards=_write_wildcards((ANY,), Budget()),
         overflow=overflow,
         handed_over=handed_over,
-        extra=((MapName.ROUTE, _ID.pack(link), route), *any_records),
+        extra=((MapName.ROUTE, ID.pack(link), route), *any_records),
     )

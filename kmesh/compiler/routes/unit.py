@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from struct import Struct
 
 from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, Packed, pack_pages
 from kmesh.compiler.ir import Routing
@@ -26,12 +25,10 @@ from kmesh.model.listener import EscapedSlashes, Normalization, StripPort
 from kmesh.model.route import VirtualHost
 from kmesh.records.constants import Action, Mark, RoutesFlag
 from kmesh.records.digest import content_id, name_id
-from kmesh.records.layout import CELL, ROUTES
+from kmesh.records.layout import CELL, ID, ROUTES
 from kmesh.records.seal import seal
 
 __all__ = ["HostUnit", "RoutingUnit", "compile_routing", "print_host", "routing_id"]
-
-_ID = Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +171,8 @@ def _write_unit(routing: Routing, directory: Directory, head: Packed) -> Iterato
         _find_relayed_marks(routing),
     )
     routes = content_id(record)
-    yield MapName.ROUTES, _ID.pack(routes), record
-    key = _ID.pack(routing_id(routing.name))
+    yield MapName.ROUTES, ID.pack(routes), record
+    key = ID.pack(routing_id(routing.name))
     yield MapName.ROUTING, key, CELL.pack(routes, Action.ROUTES, seal(key, routes, Action.ROUTES))
 
 

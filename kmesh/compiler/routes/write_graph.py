@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import assert_never
 
 from kmesh.compiler.automata import Pattern, make_machine, pack_pages
@@ -17,13 +16,10 @@ from kmesh.compiler.routes.ir import Graph, HandOver, Number, Split, Step, Take,
 from kmesh.compiler.routes.unions import Patterns, Unions, find_bits
 from kmesh.maps.image import MapName, Record
 from kmesh.records.constants import Action, DecisionKind, LinkKind
-from kmesh.records.digest import content_id, name_id
-from kmesh.records.layout import DECISION, ROUTE, TEST
+from kmesh.records.digest import link_to, name_id
+from kmesh.records.layout import DECISION, ID, ROUTE, TEST
 
 __all__ = ["write_graph"]
-
-_ID = Struct("<Q")
-_KIND_BITS = 0b11
 
 
 def write_graph(graph: Graph, unions: Unions) -> tuple[int, tuple[Record, ...]]:
@@ -70,7 +66,7 @@ class _Writer:
 
     def write_tests(self, step: TestAll) -> int:
         tests = b"".join(map(self.pack_test, step.tests))
-        links = b"".join(_ID.pack(self.links[number]) for number in step.links)
+        links = b"".join(ID.pack(self.links[number]) for number in step.links)
         record = DECISION.pack(DecisionKind.TEST, len(step.tests), self.link(step.next), tests, links)
         return self.add(MapName.DECISION, LinkKind.DECISION, record)
 
@@ -120,8 +116,8 @@ class _Writer:
         return root
 
     def add(self, name: MapName, kind: LinkKind, record: bytes) -> int:
-        link = content_id(record) & ~_KIND_BITS | kind
-        self.put(name, _ID.pack(link), record)
+        link = link_to(record, kind)
+        self.put(name, ID.pack(link), record)
         return link
 
     def put(self, name: MapName, key: bytes, value: bytes) -> None:
