@@ -8,6 +8,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadlines", deadline=None)  # machines are busy, and no test is a measurement
+settings.load_profile("no deadlines")
 
 _KERNEL_LOG = Path("/dev/kmsg")
 _COMPLAINT = re.compile(r"\b(WARNING|BUG|Oops|general protection fault|possible .* deadlock)\b", re.IGNORECASE)

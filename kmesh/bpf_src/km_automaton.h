@@ -26,24 +26,20 @@ static __always_inline __u64 km_first_state(__u64 state)
 }
 
 /*
- * The word of the transition by a byte from the state at `slot` of the page whose first state is `first`. A slot is
- * loaded whole, its check in the low half and its word in the high one.
+ * The word of the transition by a byte from the state at `slot` of the page whose first state is `first`. Each step
+ * waits for the word of the one before: all that needs only the byte is put together first, and checks are predicted.
  */
 static __always_inline __u64 km_step(struct km_page *page, __u64 first, __u64 slot, __u8 byte)
 {
-	__u64 at = slot + 3 + page->classes[byte], row = first + slot + KM_T_ROW, taken;
-	const void *of_page = page->slots;
-	const __u64 *slots = of_page;
+	__u64 ahead = KM_BEHIND_OUTPUT + page->classes[byte], at;
+	__u32 row = KM_T_ROW | (first + slot);
 
+	KM_HIDE(ahead);
+	at = slot + ahead;
 	KM_HIDE(at);
-	taken = slots[slot];
-	if (at < KM_MAX_PAGE_SLOTS) {
-		__u64 own = slots[at];
-
-		if (!((own ^ row) << 32))
-			taken = own;
-	}
-	return taken >> 32;
+	if (at < KM_MAX_PAGE_SLOTS && page->slots[at].check == row)
+		return page->slots[at].word;
+	return page->slots[slot].word;
 }
 
 static __always_inline __u64 km_next_state(__u64 word)

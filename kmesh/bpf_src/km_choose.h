@@ -32,7 +32,7 @@ static __always_inline bool km_is_v4(const __u8 *addr16)
 
 static __always_inline bool km_is_refusal(__u32 reason)
 {
-	return reason >= KM_R_NO_ENDPOINT && reason != KM_R_ROUTED;
+	return reason >= KM_R_NO_ENDPOINT;
 }
 
 static __always_inline bool km_is_loopback(const __u8 *addr16)

@@ -6,7 +6,8 @@
  * A request is worked on in bursts, since a verifier must see the end of every
  * loop: km_read_head() returns KM_MORE while there is something left to do, and
  * the program then tail-calls itself. The kernel grants 33 tail calls, so a head
- * of some 800 short lines or tabs does not come to its end: then it is the relay's.
+ * of some 800 short lines or tabs does not come to its end: behind the call stands
+ * km_out_of_steps(), which makes it the relay's.
  *
  * What goes on lives in the request, in memory of a map. A number that was
  * stored and loaded again (KM_LOAD) is an unknown one to the verifier, which so
@@ -19,7 +20,6 @@ enum { KM_DONE, KM_MORE };
 #define KM_READ_TURNS 24	/* of one burst */
 #define KM_READ_STEPS 16	/* of one turn, and so are words: bytes that the automaton sees */
 #define KM_SKIP_WORDS 8
-#define KM_MAX_BLANKS 16	/* behind a value */
 
 struct km_request_field {
 	__u64 id;
@@ -86,6 +86,12 @@ struct km_request {
 	__u32 pad2;
 	__u32 has_dot;		/* at the end of the host, or before a colon */
 };
+
+/* A tail call came back: no more of them are granted. */
+static __always_inline void km_out_of_steps(struct km_request *request)
+{
+	request->handover = KM_H_STEPS;
+}
 
 /* Note a field; once there are too many, the request is the relay's. */
 static __always_inline void km_note_field(struct km_request *request, __u64 id, __u64 start, __u64 end)
@@ -356,8 +362,9 @@ static __always_inline int km_read_head(struct km_request *request, void *data, 
 					break;
 				/* A path may be full of them: they end no turn. */
 				request->marks |= 1U << (km_event(word) - KM_E_MARK);
+				word = km_next_state(word);
 			}
-			slot = km_next_state(word) - first;
+			slot = word - first;
 			at++;
 			word = 0;
 		}

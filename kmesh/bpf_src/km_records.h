@@ -9,6 +9,7 @@
 #define KM_MAX_HEAD_BYTES	8192
 #define KM_MAX_REQUEST_FIELDS	24
 #define KM_MAX_PAGE_SLOTS	464
+#define KM_MAX_BLANKS	16
 #define KM_MAX_DECISION_TESTS	12
 #define KM_MAX_DECISION_BITS	64
 #define KM_MAX_DECISION_DEPTH	16
@@ -29,6 +30,8 @@
 #define KM_HASH_MULTIPLIER	0x100000001b3ULL
 #define KM_EVENT_SHIFT	24
 #define KM_DEAD_STATE	0xffffff
+#define KM_BEHIND_OUTPUT	3
+#define KM_LINK_KIND_BITS	0x3
 
 #define KM_A_NONE	0
 #define KM_A_CLUSTER	1
@@ -49,16 +52,16 @@
 #define KM_R_PASSED	3
 #define KM_R_OWN	4
 #define KM_R_FLOW	5
-#define KM_R_NO_ENDPOINT	6
-#define KM_R_NO_CLUSTER	7
-#define KM_R_UNSUPPORTED	8
-#define KM_R_OVERLOAD_DROP	9
-#define KM_R_NO_ROUTE	10
-#define KM_R_FAMILY	11
-#define KM_R_BLACKHOLE	12
-#define KM_R_BROKEN	13
-#define KM_R_NO_ACCEPTOR	14
-#define KM_R_ROUTED	15
+#define KM_R_ROUTED	6
+#define KM_R_NO_ENDPOINT	7
+#define KM_R_NO_CLUSTER	8
+#define KM_R_UNSUPPORTED	9
+#define KM_R_OVERLOAD_DROP	10
+#define KM_R_NO_ROUTE	11
+#define KM_R_FAMILY	12
+#define KM_R_BLACKHOLE	13
+#define KM_R_BROKEN	14
+#define KM_R_NO_ACCEPTOR	15
 #define KM_R_COUNT	16
 
 #define KM_S_OWN	1
@@ -136,10 +139,11 @@
 #define KM_H_REFUSED	15
 #define KM_H_BOUND	16
 #define KM_H_BROKEN	17
-#define KM_H_FRAMING	18
-#define KM_H_NO_CONNECTION	19
-#define KM_H_PIPELINED	20
-#define KM_H_COUNT	21
+#define KM_H_STEPS	18
+#define KM_H_FRAMING	19
+#define KM_H_NO_CONNECTION	20
+#define KM_H_PIPELINED	21
+#define KM_H_COUNT	22
 
 #define KM_N_IDLE	0
 #define KM_N_HEAD	1

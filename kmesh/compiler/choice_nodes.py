@@ -6,13 +6,12 @@ A node is keyed by its content, so a tree is written bottom up and equal parts a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import Struct
 from typing import NamedTuple
 
 from kmesh.compiler.alias import ALWAYS, make_alias_table
 from kmesh.records.constants import LIMITS, Action, NodeKind
 from kmesh.records.digest import content_id
-from kmesh.records.layout import ENTRY, NODE
+from kmesh.records.layout import ENTRY, ID, NODE
 
 __all__ = ["FANOUT", "Nodes", "Way", "write_alias_tier", "write_node", "write_weighted"]
 
@@ -20,7 +19,6 @@ FANOUT = LIMITS["NODE_FANOUT"]
 Nodes = dict[bytes, bytes]
 """{key: value}, to which what is written is added."""
 
-_ID = Struct("<Q")
 _EVEN = [(ALWAYS, index) for index in range(FANOUT)]
 """The alias table of equal weights."""
 _NO_TABLE = [(0, 0)] * FANOUT
@@ -77,7 +75,7 @@ def write_node(
     )
     record = NODE.struct.pack(kind, len(ways), total, stride, cursor, entries)
     node = content_id(record)
-    nodes[_ID.pack(node)] = record
+    nodes[ID.pack(node)] = record
     return Way(int(Action.NODE), node, 1 + max(way.depth for way in ways))
 
 

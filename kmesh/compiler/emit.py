@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from socket import htons
-from struct import Struct
 
 from kmesh.compiler.blocks import cut_blocks
 from kmesh.compiler.choice_nodes import FANOUT, Way, write_alias_tier, write_node, write_weighted
@@ -41,7 +40,7 @@ from kmesh.model.address import V4_MAPPED, SocketAddress
 from kmesh.model.endpoint import Endpoint
 from kmesh.records.constants import LIMITS, Action, Family, NodeKind
 from kmesh.records.digest import content_id, name_id
-from kmesh.records.layout import BACKEND, CELL, FRONTEND_KEY
+from kmesh.records.layout import BACKEND, CELL, FRONTEND_KEY, ID
 from kmesh.records.seal import seal
 
 __all__ = ["CLUSTER_DEPTH", "LISTENER_DEPTH", "emit_cluster", "emit_listener"]
@@ -51,7 +50,6 @@ LISTENER_DEPTH = 2
 CLUSTER_DEPTH = LIMITS["TREE_DEPTH"] - LISTENER_DEPTH - 1
 """Nodes on one path from a cluster to a backend: the rest of the steps, but for the cluster's own cell."""
 
-_ID = Struct("<Q")
 _NO_V4, _NO_V6 = bytes(4), bytes(16)
 _V4, _V6, _BACKEND = int(Family.V4), int(Family.V6), int(Action.BACKEND)
 _pack = BACKEND.struct.pack  # in field order, pads included: it runs per endpoint
@@ -86,7 +84,7 @@ def emit_cluster(unit: ClusterUnit) -> Fragment:
     way = _write(writer, unit.choice)
     if way.depth > CLUSTER_DEPTH:
         raise Unsupported(f"more endpoints or localities than {CLUSTER_DEPTH} levels of {FANOUT}", "endpoints")
-    _write_cell(writer, MapName.CLUSTER, _ID.pack(name_id("cluster", unit.name)), way)
+    _write_cell(writer, MapName.CLUSTER, ID.pack(name_id("cluster", unit.name)), way)
     return writer.fragment()
 
 
@@ -141,7 +139,7 @@ def _write_rotate(writer: _Writer, rotate: Rotate) -> Way:
         ]
         stride *= FANOUT
     cursor = name_id("cursor", f"{writer.unit}\0{rotate.group}")
-    writer.records[MapName.CURSOR][_ID.pack(cursor)] = _ID.pack(0)
+    writer.records[MapName.CURSOR][ID.pack(cursor)] = ID.pack(0)
     return write_node(nodes, ways, NodeKind.CURSOR, stride=stride, total=len(tickets), cursor=cursor)
 
 
@@ -153,7 +151,7 @@ def _write_backends(writer: _Writer, endpoints: Sequence[Endpoint]) -> tuple[lis
         record = _pack_backend(endpoint, cluster)
         rows.append((content_id(record), endpoint.weight, record))
     rows.sort()
-    writer.records[MapName.BACKEND].update((_ID.pack(backend), record) for backend, _, record in rows)
+    writer.records[MapName.BACKEND].update((ID.pack(backend), record) for backend, _, record in rows)
     return [backend for backend, _, _ in rows], [weight for _, weight, _ in rows]
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from socket import htons, ntohs
 
 from kmesh.compiler.interpreter.broken import Broken
-from kmesh.compiler.interpreter.descent import ID, Descent, Tables, descend, read_cell
+from kmesh.compiler.interpreter.descent import Descent, Tables, descend, read_cell
 from kmesh.maps.image import MapName
 from kmesh.model.address import (
     LOOPBACK_V4,
@@ -39,7 +39,7 @@ from kmesh.model.address import (
     SocketAddress,
 )
 from kmesh.records.constants import Action, Family, Reason
-from kmesh.records.layout import BACKEND, FRONTEND_KEY
+from kmesh.records.layout import BACKEND, FRONTEND_KEY, ID
 
 __all__ = ["Decision", "Tables", "decide", "is_refusal"]
 
@@ -89,7 +89,7 @@ def decide(
 
 def is_refusal(reason: int) -> bool:
     """Whether a reason ends in ECONNREFUSED."""
-    return Reason.NO_ENDPOINT <= reason <= max(Reason) and reason != Reason.ROUTED
+    return Reason.NO_ENDPOINT <= reason <= max(Reason)
 
 
 def _find_frontend(tables: Tables, destination: SocketAddress, protocol: Protocol) -> tuple[int, int] | None:

@@ -54,6 +54,7 @@ _SENTENCES = {
     Handover.WAYPOINT: "the route asks for what a waypoint does",
     Handover.REFUSED: "the route asks for what nothing here does",
     Handover.BROKEN: "the compiled records are unsound",
+    Handover.STEPS: "it takes more steps than the kernel lets a program run",
 }
 _OF_FEATURES = (Handover.ACTION, Handover.WAYPOINT, Handover.REFUSED)
 

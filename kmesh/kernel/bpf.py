@@ -45,7 +45,8 @@ BPF_F_NO_PREALLOC = 1 << 0
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _ATTR_SIZE = 144  # larger than any command here uses; the kernel ignores zero bytes beyond what it knows
-_BATCH = 4096
+_BATCH_BYTES = 1 << 18
+"""Of keys and values in one command: enough that the command costs little, and no more memory than is soon reused."""
 _PROG_TYPE_CGROUP_SOCK_ADDR = 18
 
 
@@ -204,17 +205,19 @@ def attach_to_map(prog_fd: int, map_fd: int, attach_type: int) -> None:
 
 def update_batch(fd: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
     """Set many elements; the first failure stops it, with the earlier ones set."""
-    for at in range(0, len(keys), _BATCH):
-        some = keys[at : at + _BATCH]
-        key_block, value_block = b"".join(some), b"".join(values[at : at + _BATCH])
+    batch = _batch_of(len(keys[0]) + len(values[0])) if keys else 1
+    for at in range(0, len(keys), batch):
+        some = keys[at : at + batch]
+        key_block, value_block = b"".join(some), b"".join(values[at : at + batch])
         _bpf(_Cmd.MAP_UPDATE_BATCH, _batch_attr(fd, len(some), keys=key_block, values=value_block))
 
 
 def delete_batch(fd: int, keys: Sequence[bytes]) -> int:
     """Delete many elements, passing over keys that are not there; returns how many were."""
     at = deleted = 0
+    batch = _batch_of(len(keys[0])) if keys else 1
     while at < len(keys):
-        some = keys[at : at + _BATCH]
+        some = keys[at : at + batch]
         key_block = b"".join(some)
         result, attr = _call(_Cmd.MAP_DELETE_BATCH, _batch_attr(fd, len(some), keys=key_block))
         if result == -errno.ENOENT:  # it stopped at the first key that is not there
@@ -229,7 +232,7 @@ def delete_batch(fd: int, keys: Sequence[bytes]) -> int:
 
 def lookup_all(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
     """Every element of a hash map; those changed meanwhile may be seen old, new, twice or not at all."""
-    count, position = _BATCH, b""
+    count, position = _batch_of(key_size + value_size), b""
     while True:
         keys = ctypes.create_string_buffer(key_size * count)
         values = ctypes.create_string_buffer(value_size * count)
@@ -246,6 +249,10 @@ def lookup_all(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes,
         if result == -errno.ENOENT:
             return
         position = next_position.raw
+
+
+def _batch_of(element_bytes: int) -> int:
+    return max(1, _BATCH_BYTES // element_bytes)
 
 
 def _cut(block: _Attr, size: int, count: int) -> Iterator[bytes]:

@@ -13,12 +13,17 @@ __all__ = ["layout_digest", "matcher_text", "program_digest", "program_text"]
 
 _UAPI = "#include <uapi/linux/bpf.h>\n#include <uapi/linux/in.h>\n#include <uapi/linux/errno.h>\n"
 _LAYOUT = ("km_records.h", "km_maps.h")
-_PROGRAMS = (
+_MATCHER = (
     "km_cell.h",
     "km_choose.h",
     "km_automaton.h",
     "km_head.h",
+    "km_value.h",
+    "km_host.h",
     "km_route.h",
+)
+_PROGRAMS = (
+    *_MATCHER,
     "km_framing.h",
     "km_stream_maps.h",
     "km_context.h",
@@ -30,7 +35,6 @@ _PROGRAMS = (
     "km_request.c",
     "km_answer.c",
 )
-_MATCHER = ("km_cell.h", "km_choose.h", "km_automaton.h", "km_head.h", "km_route.h")
 
 
 def _join(names: tuple[str, ...]) -> str:

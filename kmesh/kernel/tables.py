@@ -38,7 +38,7 @@ from kmesh.records.layout import (
 __all__ = ["MAX_ENTRIES", "KernelTables", "create_tables"]
 
 MAX_ENTRIES = 1 << 22
-"""Of one map. A bound against a control plane gone wrong; at 1 KB a node it is 4 GB."""
+"""Of one map. A bound against a control plane gone wrong; at 4 KB a page it is 16 GB."""
 _MIN_ENTRIES = 1 << 8
 _SLOT = struct.pack("<I", 0)
 

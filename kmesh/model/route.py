@@ -22,11 +22,12 @@ __all__ += ["limitations_of_features"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """Something that the configuration asks for. `path` is the proto path inside the resource."""
+    """Something that the configuration asks for."""
 
     name: str
     """As in kmesh.model.route_features."""
     path: str
+    """Proto path inside the resource; for a virtual host and its routes, inside the virtual host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Route:
         return limitations_of_features(self.features)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class VirtualHost:
     name: str
     domains: tuple[str, ...]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["DEAD_STATE", "EVENT_SHIFT", "LIMITS", "Action", "DecisionKind", "Family", "Field", "FieldFlag"]
-__all__ += ["AnswerState", "StreamEvent"]
-__all__ += ["Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind", "Reason", "RoutesFlag", "SlotFlag", "SockFlag"]
+__all__ = ["BEHIND_OUTPUT", "DEAD_STATE", "EVENT_SHIFT", "LIMITS", "LINK_KIND_BITS", "Action", "AnswerState"]
+__all__ += ["DecisionKind", "Family", "Field", "FieldFlag", "Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind"]
+__all__ += ["Reason", "RoutesFlag", "SlotFlag", "SockFlag", "StreamEvent"]
 
 LIMITS = {
     "NODE_FANOUT": 64,
@@ -26,6 +26,8 @@ LIMITS = {
     "REQUEST_FIELDS": 24,
     # A page of an automaton with its element's overhead fits 4 KB, the allocator's size for it.
     "PAGE_SLOTS": 464,
+    # Spaces and tabs behind a header's value; no one sends more.
+    "BLANKS": 16,
     "DECISION_TESTS": 12,
     "DECISION_BITS": 64,
     # Decisions and chances on one path from a virtual host to its route.
@@ -94,27 +96,27 @@ class Reason(IntEnum):
     """A socket of kmesh's own: left alone."""
     FLOW = 5
     """A datagram of a flow that already has its backend."""
-    NO_ENDPOINT = 6
+    ROUTED = 6
+    """Requests are routed one by one: sent to the namespace's acceptor."""
+    NO_ENDPOINT = 7
     """The cluster has no usable endpoint: refused."""
-    NO_CLUSTER = 7
+    NO_CLUSTER = 8
     """The configuration names a cluster that does not exist: refused."""
-    UNSUPPORTED = 8
+    UNSUPPORTED = 9
     """The configuration asks for what kmesh cannot honour yet (kmeshctl status names it): refused."""
-    OVERLOAD_DROP = 9
+    OVERLOAD_DROP = 10
     """A drop_overload share: refused."""
-    NO_ROUTE = 10
+    NO_ROUTE = 11
     """No filter chain or route takes the connection: refused."""
-    FAMILY = 11
+    FAMILY = 12
     """The chosen endpoint has no address of a family that the call can be sent to: refused. An IPv4 socket reaches
     no IPv6 endpoint, and sendmsg() to an IPv6 address no IPv4 one."""
-    BLACKHOLE = 12
+    BLACKHOLE = 13
     """The cluster is meant to have no endpoints (istiod's BlackHoleCluster): refused."""
-    BROKEN = 13
+    BROKEN = 14
     """A record was missing or its seal stayed broken: refused, never guessed."""
-    NO_ACCEPTOR = 14
+    NO_ACCEPTOR = 15
     """Requests are to be routed one by one, and the namespace has no acceptor of the relay: refused."""
-    ROUTED = 15
-    """Requests are routed one by one: sent to the namespace's acceptor. No refusal."""
 
 
 class SockFlag(IntFlag):
@@ -143,6 +145,8 @@ EVENT_SHIFT = 24
 """The word of a transition is the next state in the low 24 bits, and what happens on the way above."""
 DEAD_STATE = (1 << EVENT_SHIFT) - 1
 """Nothing that follows can be accepted."""
+BEHIND_OUTPUT = 3
+"""From a state's header to its transition by a byte of class 0: between them its output lies, where it has one."""
 
 
 class SlotFlag(IntFlag):
@@ -232,11 +236,15 @@ class FieldFlag(IntFlag):
 
 
 class LinkKind(IntEnum):
-    """Low two bits of a link, which is the key of the record it leads to; a link of 0 is no route. Rendered as
+    """LINK_KIND_BITS of a link, which is the key of the record it leads to; a link of 0 is no route. Rendered as
     KM_L_<NAME>."""
 
     ROUTE = 1
     DECISION = 2
+
+
+LINK_KIND_BITS = 0b11
+"""The bits of a link that are its LinkKind."""
 
 
 class DecisionKind(IntEnum):
@@ -298,12 +306,14 @@ class Handover(IntEnum):
     """The virtual host's matcher is over a bound."""
     BROKEN = 17
     """A record was missing or unsound."""
-    FRAMING = 18
+    STEPS = 18
+    """It takes more steps than programs may run: a head of hundreds of tabs, values of several kilobytes."""
+    FRAMING = 19
     """Where the request ends, or what becomes of the connection, is the relay's to follow: Transfer-Encoding, Expect,
     Upgrade, an odd Content-Length or Connection, or a long body."""
-    NO_CONNECTION = 19
+    NO_CONNECTION = 20
     """No pooled connection to the cluster was free."""
-    PIPELINED = 20
+    PIPELINED = 21
     """The next request begins in the same message."""
 
 

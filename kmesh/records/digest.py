@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-__all__ = ["content_id", "name_id"]
+from kmesh.records.constants import LINK_KIND_BITS, LinkKind
+
+__all__ = ["content_id", "link_to", "name_id"]
 
 
 def content_id(record: bytes) -> int:
     """Id of an immutable record, never 0 (0 means none)."""
     return int.from_bytes(blake2b(record, digest_size=8).digest(), "little") or 1
+
+
+def link_to(record: bytes, kind: LinkKind) -> int:
+    """The link that leads to a record, and its key."""
+    return content_id(record) & ~LINK_KIND_BITS | kind
 
 
 def name_id(kind: str, name: str) -> int:

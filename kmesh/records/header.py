@@ -8,9 +8,11 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 from kmesh.records.constants import (
+    BEHIND_OUTPUT,
     DEAD_STATE,
     EVENT_SHIFT,
     LIMITS,
+    LINK_KIND_BITS,
     Action,
     AnswerState,
     DecisionKind,
@@ -65,6 +67,7 @@ def render_header() -> str:
     out += ["", f"#define KM_SEAL_SEED\t{SEAL_SEED:#x}ULL", f"#define KM_SEAL_MULTIPLIER\t{SEAL_MULTIPLIER:#x}ULL"]
     out += [f"#define KM_HASH_SEED\t{HASH_SEED:#x}ULL", f"#define KM_HASH_MULTIPLIER\t{HASH_MULTIPLIER:#x}ULL"]
     out += [f"#define KM_EVENT_SHIFT\t{EVENT_SHIFT}", f"#define KM_DEAD_STATE\t{DEAD_STATE:#x}"]
+    out += [f"#define KM_BEHIND_OUTPUT\t{BEHIND_OUTPUT}", f"#define KM_LINK_KIND_BITS\t{LINK_KIND_BITS:#x}"]
     for prefix, members in _ENUMS:
         out += [""]
         out += [f"#define {prefix}_{m.name}\t{int(m)}{'U' if m >> 31 else ''}" for m in members]

@@ -28,6 +28,7 @@ __all__ = [
     "FRONTEND",
     "FRONTEND_KEY",
     "GRANT",
+    "ID",
     "INDEX",
     "INDEX_ENTRY",
     "NODE",
@@ -48,6 +49,9 @@ __all__ = [
     "Field",
     "Record",
 ]
+
+ID = struct.Struct("<Q")
+"""The key of every record that has an id or a link."""
 
 _SCALARS = {"u8": ("B", 1), "u16": ("H", 2), "u32": ("I", 4), "u64": ("Q", 8)}
 

@@ -460,7 +460,7 @@ def test_a_thousand_silent_hosts_do_not_hold_up_the_caller(tmp_path: Path) -> No
             loop = asyncio.get_running_loop()
             start = loop.time()
             w.watch(*(strict(f"c{i}", f"h{i}.test") for i in range(1000)))
-            assert loop.time() - start < 0.5
+            assert loop.time() - start < 5, "a silent host answers after 60 s"
             await asyncio.sleep(0.5)
             assert w.server.most_under_way == 128
 

@@ -103,6 +103,7 @@ def test_restart_writes_what_differs_and_nothing_else(
     publication's marker moves, too: one frontend comes and one goes."""
     other = tcp_service("other", OTHER, servers["c"])
     bridge.wait_until_serves(control_plane.publish(*tcp_service("shop", VIP, servers["a"]), *other))
+    time.sleep(0.5)  # what the switch left behind is deleted after it
     bridge.kill()
     forget(bridge)
     marker = control_plane.publish(*tcp_service("shop", VIP, servers["b"]), *other)

@@ -14,7 +14,8 @@ _TEXT = """# Verified instructions
 
 How many instructions the verifier walks before it accepts each program, by series of Debian's kernel: what loading
 costs. The kernel's limit is a million. `scripts/test-kernels` fails when a count has grown by more than 10 %;
-`scripts/test-kernels --record` writes this table, and the commit that does so says why.
+`scripts/test-kernels --record` writes this table, and the commit that does so says why. The matcher is counted in
+the programs that test it, `km_run_*`.
 
 """
 

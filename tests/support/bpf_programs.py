@@ -28,6 +28,8 @@ ETHERNET = bytes(16)
 """What a packet begins with, with two bytes more that align what follows."""
 _HERE = Path(__file__).parent
 _FLAGS = ("-DKM_HAS_SET_RETVAL=0", "-Wall", "-Werror", "-Wno-unused-function")
+_BUILD_S = 600
+"""A few seconds, but minutes where the processor is emulated."""
 _PROG_TYPE_SCHED_CLS = 3
 _PROG_TEST_RUN = 10
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -65,7 +67,7 @@ def join_sources(before: str, text: str, behind: str) -> str:
 
 def build_programs(job: Job) -> None:
     command = [sys.executable, "-m", "tests.support.bpf_programs"]
-    subprocess.run(command, input=json.dumps(asdict(job)), text=True, check=True, cwd=REPO, timeout=120)
+    subprocess.run(command, input=json.dumps(asdict(job)), text=True, check=True, cwd=REPO, timeout=_BUILD_S)
 
 
 def run_program(prog_fd: int, packet: bytes, repeat: int = 1, *, room: int = 0) -> Run:

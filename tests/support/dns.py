@@ -80,11 +80,18 @@ def _render(query: dns.message.Message, name: str, kind: str, reply: Reply, tran
 @asynccontextmanager
 async def serve_dns(address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[DnsServer]:
     server = DnsServer(address=address)
-    tcp = await asyncio.start_server(lambda reader, writer: _serve_tcp(server, reader, writer), address, port)
-    server.port = tcp.sockets[0].getsockname()[1]
-    udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: _Datagrams(server), local_addr=(address, server.port)
-    )
+    while True:
+        tcp = await asyncio.start_server(lambda reader, writer: _serve_tcp(server, reader, writer), address, port)
+        server.port = tcp.sockets[0].getsockname()[1]
+        try:
+            udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _Datagrams(server), local_addr=(address, server.port)
+            )
+            break
+        except OSError:  # somebody else's datagrams go to that port
+            tcp.close()
+            if port:
+                raise
     async with tcp:
         yield server
     udp.close()

@@ -119,7 +119,8 @@ def run_envoy(
         config, address, log = directory / "envoy.json", directory / "admin", directory / "log"
         config.write_text(json.dumps({**bootstrap, "admin": admin}))
         command = [program, "--config-path", config, "--admin-address-path", address, "--concurrency", "1"]
-        command += ["--disable-hot-restart", "--log-path", log, "--log-level", "info"]
+        command += ["--disable-hot-restart", "--log-level", "info"]
+        command += ["--log-path", log, "--file-flush-interval-msec", "100"]
         process = spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until(lambda: _has_admin(process, address, log), READY_S, "Envoy's admin interface")

@@ -23,7 +23,7 @@ enum { KM_PHASE_HEAD, KM_PHASE_MATCH, KM_PHASE_COUNT };
 
 BPF_PROG_ARRAY(km_phases, KM_PHASE_COUNT);
 
-/* Make the packet of the case, and begin. All return 0 when there is an answer, 1 when tail calls were used up. */
+/* Make the packet of the case, and begin. All return 0 when there is an answer. */
 int km_run_load(struct __sk_buff *skb)
 {
 	int zero = 0;
@@ -64,7 +64,8 @@ int km_run_head(struct __sk_buff *skb)
 		return 0;
 	else
 		km_phases.call(skb, KM_PHASE_MATCH);
-	return 1;
+	km_out_of_steps(&given->request);
+	return 0;
 }
 
 int km_run_match(struct __sk_buff *skb)
@@ -80,7 +81,7 @@ int km_run_match(struct __sk_buff *skb)
 	given->bursts++;
 	if (km_match(&given->request, data, data_end) == KM_MORE) {
 		km_phases.call(skb, KM_PHASE_MATCH);
-		return 1;
+		km_out_of_steps(&given->request);
 	}
 	given->draws_taken = draws->taken;
 	return 0;

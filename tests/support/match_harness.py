@@ -28,7 +28,6 @@ _COUNTS = struct.Struct("<4I")
 """struct km_case: draws taken, bursts, is_loading_only, length of the head."""
 _HEAD_AT = _NUMBERS.size + _COUNTS.size
 _HEAD_ROOM = 16384
-_UNFINISHED = 1
 _REQUEST = struct.Struct("<QH")
 _ANSWER = struct.Struct("<12xIIIQ")
 
@@ -58,12 +57,10 @@ class MatchHarness:
         case_fd = bpf.get_object(programs_dir / "km_case")
         self._case = mmap.mmap(case_fd, bpf.map_info(case_fd).value_size)
 
-    def match(self, routing: int, head: bytes, port: int, draws: Sequence[int] = (0,) * DRAWS) -> Outcome | None:
-        """km_begin_request(), km_read_head() and km_match(). None when tail calls are used up before the end."""
+    def match(self, routing: int, head: bytes, port: int, draws: Sequence[int] = (0,) * DRAWS) -> Outcome:
+        """km_begin_request(), km_read_head() and km_match()."""
         self._write(routing, head, port, draws, is_loading_only=False)
         run = run_program(self._programs["km_run_load"], ETHERNET)
-        if run.returned == _UNFINISHED:
-            return None
         if run.returned:
             raise RuntimeError("km_run_load could not make its packet")
         taken, bursts, _, _ = _COUNTS.unpack_from(self._case, _NUMBERS.size)

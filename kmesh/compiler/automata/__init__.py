@@ -8,10 +8,10 @@
 
 `compile_union` makes one automaton of all patterns of a field, whose vector has bit i set when pattern i matches;
 `make_machine` gives it the outputs that a run shall have, and `pack_pages` lays that out as the records that the
-kernel reads. What would grow too large raises AutomatonTooLarge before it costs much.
+kernel reads. What would grow too large raises BoundExceeded before it costs much.
 """
 
-from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds
+from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, OverBound
 from kmesh.compiler.automata.dfa import DEAD, Dfa, Row
 from kmesh.compiler.automata.machine import Machine, make_machine, make_word
 from kmesh.compiler.automata.pages import Packed, pack_pages
@@ -20,6 +20,6 @@ from kmesh.compiler.automata.regex import compile_regex
 from kmesh.compiler.automata.union import compile_union
 from kmesh.regex import RegexInvalid
 
-__all__ = ["DEAD", "DEFAULT_BOUNDS", "AutomatonTooLarge", "Bounds", "Dfa", "Integers", "Kind", "Machine"]
-__all__ += ["Packed", "Pattern", "Regex", "RegexInvalid", "Row", "Text", "compile_regex", "compile_union"]
-__all__ += ["make_machine", "make_word", "pack_pages"]
+__all__ = ["DEAD", "DEFAULT_BOUNDS", "BoundExceeded", "Bounds", "Budget", "Dfa", "Integers", "Kind", "Machine"]
+__all__ += ["OverBound", "Packed", "Pattern", "Regex", "RegexInvalid", "Row", "Text", "compile_regex"]
+__all__ += ["compile_union", "make_machine", "make_word", "pack_pages"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.dfa import Dfa
 from kmesh.compiler.automata.minimise import minimise
 from kmesh.compiler.automata.nfa import Nfa
@@ -30,8 +30,8 @@ __all__ = ["compile_integers"]
 _MAX = (1 << 63) - 1
 
 
-def compile_integers(integers: Integers) -> Dfa:
-    """Never over a bound: 19 digits at most, in few pieces."""
+def compile_integers(integers: Integers, budget: Budget) -> Dfa:
+    """19 digits at most, in few pieces. Raises: BoundExceeded when the budget is spent."""
     first, last = max(integers.start, -_MAX - 1), min(integers.end - 1, _MAX)
     signed = [
         _signed("+", required=False, first=max(first, 0), last=last),
@@ -39,7 +39,7 @@ def compile_integers(integers: Integers) -> Dfa:
     ]
     spaces = make_repeat(Characters(POSIX["space"]), 0, None, counted=False)
     number = make_concatenation((spaces, make_alternatives(signed), spaces))
-    return minimise(determinise(Nfa(number, DEFAULT_BOUNDS), DEFAULT_BOUNDS))
+    return minimise(determinise(Nfa(number, budget), budget), budget)
 
 
 def _signed(sign: str, *, required: bool, first: int, last: int) -> Node:

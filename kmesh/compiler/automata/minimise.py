@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.classes import number_by_first_use
 from kmesh.compiler.automata.dfa import DEAD, Dfa, make_row
 from kmesh.compiler.automata.subset import Dense
@@ -22,9 +23,11 @@ from kmesh.compiler.automata.subset import Dense
 __all__ = ["minimise"]
 
 
-def minimise(dense: Dense) -> Dfa:
+def minimise(dense: Dense, budget: Budget) -> Dfa:
+    """Raises: BoundExceeded when the budget is spent."""
     columns = _columns(dense)
-    return _number(dense, columns, _partition(columns, dense.vectors))
+    budget.spend(len(columns) * len(dense.targets))
+    return _number(dense, columns, _partition(columns, dense.vectors, budget))
 
 
 def _columns(dense: Dense) -> list[tuple[int, ...]]:
@@ -36,28 +39,36 @@ def _columns(dense: Dense) -> list[tuple[int, ...]]:
     ]
 
 
-def _partition(columns: list[tuple[int, ...]], vectors: list[int]) -> list[int]:
-    """The block of each state; the last state is DEAD's."""
+def _partition(columns: list[tuple[int, ...]], vectors: list[int], budget: Budget) -> list[int]:
+    """The block of each state; the last state is DEAD's.
+
+    One block need not be tried at first: what leads there is what leads to none of the others.
+    """
     block_of = number_by_first_use((*vectors, 0))
     blocks: list[set[int]] = [set() for _ in range(max(block_of) + 1)]
     for state, block in enumerate(block_of):
         blocks[block].add(state)
-    sources = [_invert(column) for column in columns]
-    pending = set(range(len(blocks)))
+    sources = _invert(columns)
+    pending = set(range(len(blocks))) - {block_of[-1]}
     while pending:
-        splitter = tuple(blocks[pending.pop()])
-        for sources_of in sources:
-            leads_there = [source for target in splitter for source in sources_of.get(target, ())]
-            for block, new in _split(blocks, block_of, leads_there):
+        leads_there: dict[int, list[int]] = {}
+        for target in blocks[pending.pop()]:
+            budget.spend(1 + len(sources[target]))
+            for byte_class, source in sources[target]:
+                leads_there.setdefault(byte_class, []).append(source)
+        for states in leads_there.values():
+            for block, new in _split(blocks, block_of, states):
                 smaller = new if len(blocks[new]) <= len(blocks[block]) else block
                 pending.add(new if block in pending else smaller)
     return block_of
 
 
-def _invert(column: tuple[int, ...]) -> dict[int, list[int]]:
-    sources: dict[int, list[int]] = {}
-    for source, target in enumerate(column):
-        sources.setdefault(target, []).append(source)
+def _invert(columns: list[tuple[int, ...]]) -> list[list[tuple[int, int]]]:
+    """Of each state, the (class, state) that lead to it."""
+    sources: list[list[tuple[int, int]]] = [[] for _ in columns[0]]
+    for byte_class, column in enumerate(columns):
+        for source, target in enumerate(column):
+            sources[target].append((byte_class, source))
     return sources
 
 
@@ -80,6 +91,7 @@ def _split(blocks: list[set[int]], block_of: list[int], states: Iterable[int]) -
 def _number(dense: Dense, columns: list[tuple[int, ...]], block_of: list[int]) -> Dfa:
     """The automaton of the blocks that can be reached and can still accept."""
     member = {block: state for state, block in enumerate(block_of)}
+    vectors = (*dense.vectors, 0)
     numbers = {block_of[0]: 0, block_of[-1]: DEAD}
     order = [0]
     targets: list[list[int]] = []
@@ -97,5 +109,5 @@ def _number(dense: Dense, columns: list[tuple[int, ...]], block_of: list[int]) -
     return Dfa(
         classes=bytes(class_of[byte_class] for byte_class in dense.classes),
         rows=tuple(make_row(row) for row in zip(*dict.fromkeys(merged), strict=True)),
-        vectors=tuple((*dense.vectors, 0)[state] for state in order),
+        vectors=tuple(vectors[state] for state in order),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from kmesh.compiler.automata.bounds import Bounds
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.utf8 import ByteRanges, encode_ranges
 from kmesh.regex.syntax import (
     Alternatives,
@@ -27,11 +27,11 @@ __all__ = ["Nfa"]
 class Nfa:
     """Of one regex: from `start`, reading all of the subject, to `end`."""
 
-    __slots__ = ("bounds", "end", "jumps", "start", "steps")
+    __slots__ = ("budget", "end", "jumps", "start", "steps")
 
-    def __init__(self, regex: Node, bounds: Bounds) -> None:
-        """Raises: AutomatonTooLarge when it takes more than `bounds.nfa_states`."""
-        self.bounds = bounds
+    def __init__(self, regex: Node, budget: Budget) -> None:
+        """Raises: BoundExceeded when it takes too many states."""
+        self.budget = budget
         self.steps: list[list[tuple[int, int, int]]] = []
         """Of each state: (first byte, last byte, target)."""
         self.jumps: list[list[tuple[Assertion | None, int]]] = []
@@ -42,7 +42,8 @@ class Nfa:
     def _new_state(self) -> int:
         self.steps.append([])
         self.jumps.append([])
-        self.bounds.check("nfa_states", len(self.steps))
+        self.budget.check("nfa_states", len(self.steps))
+        self.budget.spend(1)
         return len(self.steps) - 1
 
     def _add(self, node: Node, source: int) -> int:
@@ -72,6 +73,7 @@ class Nfa:
         target = self._new_state()
         state_before: dict[ByteRanges, int] = {(): target}
         for sequence in sequences:
+            self.budget.spend(1)
             for cut in range(len(sequence) - 1, 0, -1):
                 if sequence[cut:] not in state_before:
                     state = state_before[sequence[cut:]] = self._new_state()

@@ -24,20 +24,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
-from kmesh.compiler.automata.bounds import AutomatonTooLarge
+from kmesh.compiler.automata.bounds import BoundExceeded, Budget
 from kmesh.compiler.automata.machine import Machine
-from kmesh.records.constants import DEAD_STATE, LIMITS, SlotFlag
+from kmesh.records.constants import BEHIND_OUTPUT, DEAD_STATE, LIMITS, SlotFlag
 from kmesh.records.digest import content_id
 from kmesh.records.layout import PAGE, PAGE_KEY
 
 __all__ = ["Packed", "pack_pages"]
 
 _SLOTS = LIMITS["PAGE_SLOTS"]
-_BEHIND_OUTPUT = 3
-assert _BEHIND_OUTPUT + 256 <= _SLOTS, "any state fits an empty page"
+assert BEHIND_OUTPUT + 256 <= _SLOTS, "any state fits an empty page"
 _MAX_PAGES = DEAD_STATE // _SLOTS
 _ENOUGH = _SLOTS * 5 // 4
 """Slots that states would take if they left no gaps: of so many, enough fit a page to fill it well."""
+_WORK_OF_A_PAGE = 150
+"""Steps, beside two for each slot."""
 _NOWHERE = -1
 _ROW, _OUTPUT = int(SlotFlag.ROW), int(SlotFlag.OUTPUT)
 _WORDS = Struct(f"<{2 * _SLOTS}I")
@@ -52,9 +53,9 @@ class Packed:
     """(key, value) of MapName.PAGE."""
 
 
-def pack_pages(machine: Machine) -> Packed:
-    """Raises: AutomatonTooLarge."""
-    layout = _Layout(machine)
+def pack_pages(machine: Machine, budget: Budget | None = None) -> Packed:
+    """Raises: BoundExceeded."""
+    layout = _Layout(machine, budget or Budget())
     layout.fill_pages()
     values = [PAGE.pack(page.classes, layout.pack_slots(page)) for page in layout.pages]
     automaton = content_id(b"".join(values))
@@ -93,7 +94,8 @@ class _Page:
 class _Layout:
     """Which states lie on which page, and where."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, budget: Budget) -> None:
+        self.budget = budget
         self.classes = machine.classes
         self.rows = machine.rows
         self.outputs = machine.outputs
@@ -104,14 +106,14 @@ class _Layout:
         self.pages: list[_Page] = []
 
     def fill_pages(self) -> None:
-        """Raises: AutomatonTooLarge."""
+        """Raises: BoundExceeded."""
         roots = deque((0,))
         while roots:
             taken, near = self.gather(roots)
             if near:  # else these roots lay below others
                 roots.extend(self.place(taken, near))
             if len(self.pages) > _MAX_PAGES:
-                raise AutomatonTooLarge("pages", len(self.pages), _MAX_PAGES)
+                raise BoundExceeded("pages", len(self.pages), _MAX_PAGES)
 
     def gather(self, roots: deque[int]) -> tuple[list[int], dict[int, Sequence[int]]]:
         """Takes the first roots, and what lies nearest below, about as much as fits a page: state -> its targets."""
@@ -129,6 +131,7 @@ class _Layout:
                 near[state] = self.targets(state)
                 queue.extend(near[state])
                 size += 1 + 2 * bool(self.outputs[state]) + len(set(self.rows[state].exceptions.values()))
+        self.budget.spend(_WORK_OF_A_PAGE + 2 * size)
         return taken, near
 
     def targets(self, state: int) -> list[int]:
@@ -168,7 +171,7 @@ class _Layout:
         """Of the slots that a state takes, from its header's."""
         output = (1, 2) if self.outputs[state] else ()
         exceptions = page.exceptions(self.rows[state].exceptions)
-        return [0, *output, *(_BEHIND_OUTPUT + byte_class for byte_class in exceptions)]
+        return [0, *output, *(BEHIND_OUTPUT + byte_class for byte_class in exceptions)]
 
     def pack_slots(self, page: _Page) -> bytes:
         words = [0] * (2 * _SLOTS)  # (check, word) of each slot
@@ -179,7 +182,7 @@ class _Layout:
             if output:
                 words[at] = _OUTPUT
                 words[at + 3], words[at + 5] = output & _U32, output >> 32
-            at += 2 * _BEHIND_OUTPUT
+            at += 2 * BEHIND_OUTPUT
             for byte_class, word in page.exceptions(row.exceptions).items():
                 words[at + 2 * byte_class] = _ROW | place
                 words[at + 2 * byte_class + 1] = self.relocate(word)

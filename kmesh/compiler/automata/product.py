@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kmesh.compiler.automata.bounds import Bounds
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.classes import merge_classes
 from kmesh.compiler.automata.dfa import DEAD, Dfa, Row, make_row
 
@@ -22,16 +22,16 @@ _States = tuple[int, ...]
 """One state of each part that is not DEAD; states of all parts are numbered together, part after part."""
 
 
-def multiply(parts: Sequence[Dfa], bounds: Bounds) -> Dfa:
-    """Minimal if `parts` are, with disjoint vectors. Raises: AutomatonTooLarge."""
+def multiply(parts: Sequence[Dfa], budget: Budget) -> Dfa:
+    """Minimal if `parts` are, with disjoint vectors. Raises: BoundExceeded."""
     if len(parts) == 1:
         return parts[0]
-    return _Product(parts, bounds).run()
+    return _Product(parts, budget).run()
 
 
 class _Product:
-    def __init__(self, parts: Sequence[Dfa], bounds: Bounds) -> None:
-        self.bounds = bounds
+    def __init__(self, parts: Sequence[Dfa], budget: Budget) -> None:
+        self.budget = budget
         self.classes = merge_classes([part.classes for part in parts])
         self.class_count = max(self.classes) + 1
         self.rows: list[Row] = []
@@ -40,7 +40,6 @@ class _Product:
         self.starts: list[int] = []
         for part in parts:
             self.add(part)
-        self.steps = 0
         self.numbers: dict[_States, int] = {(): DEAD}
         self.found: list[_States] = []
 
@@ -56,6 +55,7 @@ class _Product:
                 for byte_class in finer[part_class]
             }
             self.rows.append(Row(_shift(row.otherwise, base), exceptions))
+            self.budget.spend(1 + len(exceptions))
         self.vectors.extend(part.vectors)
         self.starts.append(base)
 
@@ -70,8 +70,7 @@ class _Product:
     def row(self, states: _States) -> Row:
         rows = [self.rows[state] for state in states]
         touched = sorted(set().union(*(row.exceptions for row in rows)))
-        self.steps += len(rows) * (len(touched) + 1)
-        self.bounds.check("product_steps", self.steps)
+        self.budget.spend(1 + len(touched) + len(rows) * (len(touched) + 1) // 4)
         exceptions = {byte_class: self.number(row.target(byte_class) for row in rows) for byte_class in touched}
         if len(touched) == self.class_count:  # nothing leads to `otherwise`, which need not even be a state
             return make_row([exceptions[byte_class] for byte_class in touched])
@@ -79,12 +78,12 @@ class _Product:
         return Row(otherwise, {key: target for key, target in exceptions.items() if target != otherwise})
 
     def number(self, targets: Iterable[int]) -> int:
-        """Raises: AutomatonTooLarge when the state of `targets` is one too many."""
+        """Raises: BoundExceeded when the state of `targets` is one too many."""
         states = tuple(target for target in targets if target != DEAD)
         if states not in self.numbers:
             self.numbers[states] = len(self.found)
             self.found.append(states)
-            self.bounds.check("states", len(self.found))
+            self.budget.check("states", len(self.found))
         return self.numbers[states]
 
     def vector(self, states: _States) -> int:
@@ -93,6 +92,7 @@ class _Product:
         together = vectors[0] if vectors else 0
         for vector in vectors[1:]:
             together |= vector
+            self.budget.spend_on_vector(together)
         return together
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, Bounds
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.dfa import Dfa
 from kmesh.compiler.automata.minimise import minimise
 from kmesh.compiler.automata.nfa import Nfa
@@ -12,7 +12,9 @@ from kmesh.regex import parse_regex
 __all__ = ["compile_regex"]
 
 
-def compile_regex(pattern: str, *, ignore_case: bool = False, bounds: Bounds = DEFAULT_BOUNDS) -> Dfa:
-    """Raises: RegexInvalid, a ValueError, where RE2 refuses the pattern; Unsupported; AutomatonTooLarge."""
+def compile_regex(pattern: str, budget: Budget | None = None, *, ignore_case: bool = False) -> Dfa:
+    """Raises: RegexInvalid, a ValueError, where RE2 refuses the pattern; Unsupported; BoundExceeded."""
+    budget = budget or Budget()
+    budget.spend(len(pattern))
     regex = parse_regex(pattern, ignore_case=ignore_case)
-    return minimise(determinise(Nfa(regex, bounds), bounds))
+    return minimise(determinise(Nfa(regex, budget), budget), budget)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import NamedTuple, assert_never
 
-from kmesh.compiler.automata.bounds import Bounds
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.classes import make_classes
 from kmesh.compiler.automata.dfa import DEAD
 from kmesh.compiler.automata.nfa import Nfa
@@ -46,15 +46,15 @@ _States = frozenset[int]
 _NEWLINE = 0x0A
 
 
-def determinise(nfa: Nfa, bounds: Bounds) -> Dense:
-    """Accepting states have the vector 1. Raises: AutomatonTooLarge."""
-    return _Construction(nfa, bounds).run()
+def determinise(nfa: Nfa, budget: Budget) -> Dense:
+    """Accepting states have the vector 1. Raises: BoundExceeded."""
+    return _Construction(nfa, budget).run()
 
 
 class _Construction:
-    def __init__(self, nfa: Nfa, bounds: Bounds) -> None:
+    def __init__(self, nfa: Nfa, budget: Budget) -> None:
         self.nfa = nfa
-        self.bounds = bounds
+        self.budget = budget
         self.conditional = frozenset(
             state for state, jumps in enumerate(nfa.jumps) if any(kind is not None for kind, _ in jumps)
         )
@@ -65,7 +65,6 @@ class _Construction:
         self.numbers: dict[tuple[_States, _Side], int] = {}
         """Of the states found so far."""
         self.found: list[tuple[_States, _Side]] = []
-        self.members = 0
 
     def run(self) -> Dense:
         self.number(frozenset((self.nfa.start,)), _Side.EDGE)
@@ -81,6 +80,7 @@ class _Construction:
         members: list[Iterable[int]] = [range(first, last + 1) for first, last in sorted(sets)]
         if self.conditional:
             members += [WORD_BYTES, (_NEWLINE,)]
+        self.budget.spend(16 * len(members))
         return make_classes(members)
 
     def steps_by_class(self, state: int) -> list[tuple[int, int]]:
@@ -101,10 +101,11 @@ class _Construction:
                         reached.setdefault(byte_class, set()).add(target)
             for byte_class, targets in sorted(reached.items()):
                 row[byte_class] = self.number(frozenset(targets), self.sides[byte_class])
+            self.budget.spend(sum(map(len, reached.values())) + 3 * len(reached))
         return row
 
     def number(self, reached: _States, previous: _Side) -> int:
-        """Of the state after `reached` is closed. Raises: AutomatonTooLarge when that is one too many."""
+        """Of the state after `reached` is closed. Raises: BoundExceeded when that is one too many."""
         states = self.closures.get(reached)
         if states is None:
             states = self.closures[reached] = self.close(reached, lambda _: False)
@@ -114,9 +115,7 @@ class _Construction:
         if key not in self.numbers:
             self.numbers[key] = len(self.found)
             self.found.append(key)
-            self.members += len(states)
-            self.bounds.check("subset_states", len(self.found))
-            self.bounds.check("subset_members", self.members)
+            self.budget.check("subset_states", len(self.found))
         return self.numbers[key]
 
     def resolve(self, states: _States, previous: _Side, following: _Side) -> _States:
@@ -134,6 +133,7 @@ class _Construction:
                 if target not in closed and (assertion is None or is_open(assertion)):
                     closed.add(target)
                     pending.append(target)
+        self.budget.spend(2 * len(closed))
         return frozenset(closed)
 
 

@@ -15,19 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kmesh.compiler.automata.bounds import Bounds
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.classes import number_by_first_use
 from kmesh.compiler.automata.dfa import DEAD, Dfa, Row, make_row
 
 __all__ = ["Trie", "compile_anchored"]
 
+_WORK_OF_A_NODE = 5
+"""Steps, with all that is made of it here."""
+
 
 class Trie:
-    """The texts' bytes, where upper and lower case are one if case is ignored."""
+    """The texts' bytes, where upper and lower case are one if case is ignored. A node is a state, by its bounds."""
 
-    __slots__ = ("children", "classes")
+    __slots__ = ("budget", "children", "classes")
 
-    def __init__(self, texts: Iterable[bytes], *, ignore_case: bool) -> None:
+    def __init__(self, texts: Iterable[bytes], budget: Budget, *, ignore_case: bool) -> None:
+        self.budget = budget
         texts = list(texts)
         used = set(b"".join(texts))
         folded = [_lower(byte) if ignore_case else byte for byte in range(256)]
@@ -38,44 +42,47 @@ class Trie:
         """Of each node: class -> node. Node 0 is the empty text; a node comes after its parent."""
 
     def add(self, text: bytes) -> int:
-        """The node of `text`, which is made if it is new."""
-        node = 0
+        """The node of `text`, which is made if it is new. Raises: BoundExceeded."""
+        node, count = 0, len(self.children)
         for byte_class in text.translate(self.classes):
             children = self.children[node]
             if byte_class not in children:
                 children[byte_class] = len(self.children)
                 self.children.append({})
             node = children[byte_class]
+        self.budget.spend(len(text) + _WORK_OF_A_NODE * (len(self.children) - count))
+        self.budget.check("states", len(self.children))
         return node
 
 
 def compile_anchored(
-    exact: Mapping[bytes, int], prefixes: Mapping[bytes, int], *, ignore_case: bool, bounds: Bounds
+    exact: Mapping[bytes, int], prefixes: Mapping[bytes, int], *, ignore_case: bool, budget: Budget
 ) -> Dfa:
-    """Text -> vector of its patterns, which no other text of the same mapping shares. Raises: AutomatonTooLarge."""
-    trie = Trie((*exact, *prefixes), ignore_case=ignore_case)
+    """Text -> vector of its patterns, which no other text of the same mapping shares. Raises: BoundExceeded."""
+    trie = Trie((*exact, *prefixes), budget, ignore_case=ignore_case)
     vector_here: dict[int, int] = {}
     vector_from_here: dict[int, int] = {}
     for texts, vector_at in ((exact, vector_here), (prefixes, vector_from_here)):
         for text, vector in texts.items():
             node = trie.add(text)
             vector_at[node] = vector_at.get(node, 0) | vector
-    bounds.check("states", len(trie.children))
-    return _finish(trie, vector_here, _inherit(trie, vector_from_here), bounds)
+    return _finish(trie, vector_here, _inherit(trie, vector_from_here, budget), budget)
 
 
-def _inherit(trie: Trie, vector_from_here: Mapping[int, int]) -> list[int]:
+def _inherit(trie: Trie, vector_from_here: Mapping[int, int], budget: Budget) -> list[int]:
     """Of each node, the prefixes passed on the way to it."""
     passed = [0] * len(trie.children)
     passed[0] = vector_from_here.get(0, 0)
     for node, children in enumerate(trie.children):
         for child in children.values():
-            own = vector_from_here.get(child)
-            passed[child] = passed[node] | own if own else passed[node]
+            passed[child] = passed[node]
+            if child in vector_from_here:
+                passed[child] |= vector_from_here[child]
+                budget.spend_on_vector(passed[child])
     return passed
 
 
-def _finish(trie: Trie, vector_here: Mapping[int, int], passed: list[int], bounds: Bounds) -> Dfa:
+def _finish(trie: Trie, vector_here: Mapping[int, int], passed: list[int], budget: Budget) -> Dfa:
     vectors = [vector | vector_here[node] if node in vector_here else vector for node, vector in enumerate(passed)]
     for_ever = {0: DEAD}
     """Vector -> the state that has it whatever follows. A prefix without children is one already."""
@@ -88,12 +95,13 @@ def _finish(trie: Trie, vector_here: Mapping[int, int], passed: list[int], bound
         if len(children) == class_count:  # nothing leads to `otherwise`, which need not even be a state
             rows.append(make_row([children[byte_class] for byte_class in range(class_count)]))
             continue
+        budget.spend_on_vector(vectors[node])
         if passed[node] not in for_ever:
             for_ever[passed[node]] = len(vectors)
             vectors.append(passed[node])
         rows.append(Row(for_ever[passed[node]], children))
     rows.extend(Row(state, {}) for state in range(len(rows), len(vectors)))
-    bounds.check("states", len(rows))
+    budget.check("states", len(rows))
     return Dfa(classes=trie.classes, rows=tuple(rows), vectors=tuple(vectors))
 
 

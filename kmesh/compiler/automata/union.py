@@ -7,11 +7,11 @@ automaton of the field is their product. Equal patterns are compiled once, with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from kmesh.compiler.automata.bounds import DEFAULT_BOUNDS, Bounds
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.dfa import Dfa
 from kmesh.compiler.automata.integers import compile_integers
 from kmesh.compiler.automata.pattern import Integers, Kind, Pattern, Regex, Text
@@ -23,20 +23,26 @@ from kmesh.compiler.automata.trie import compile_anchored
 __all__ = ["compile_union"]
 
 
-def compile_union(patterns: Sequence[Pattern], *, bounds: Bounds = DEFAULT_BOUNDS) -> Dfa:
+def compile_union(
+    patterns: Sequence[Pattern], budget: Budget | None = None, regexes: MutableMapping[Regex, Dfa] | None = None
+) -> Dfa:
     """The smallest automaton whose vector has bit i when patterns[i] matches the whole subject.
 
-    Raises: RegexInvalid; Unsupported for a regex; AutomatonTooLarge.
+    `regexes` keeps those of single regexes from one call to the next.
+
+    Raises: RegexInvalid; Unsupported for a regex; BoundExceeded.
     """
+    budget = budget or Budget()
     vectors: dict[Pattern, int] = {}
     for index, pattern in enumerate(patterns):
         vectors[pattern] = vectors.get(pattern, 0) | 1 << index
+        budget.spend_on_vector(vectors[pattern])
     parts = [
-        *_compile_texts(vectors, ignore_case=False, bounds=bounds),
-        *_compile_texts(vectors, ignore_case=True, bounds=bounds),
-        *_compile_others(vectors, bounds),
+        *_compile_texts(vectors, ignore_case=False, budget=budget),
+        *_compile_texts(vectors, ignore_case=True, budget=budget),
+        *_compile_others(vectors, budget, {} if regexes is None else regexes),
     ]
-    return multiply(parts, bounds)
+    return multiply(parts, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +76,30 @@ def _add_vector(vectors: dict[bytes, int], text: bytes, vector: int) -> None:
     vectors[text] = vectors.get(text, 0) | vector
 
 
-def _compile_texts(vectors: Mapping[Pattern, int], *, ignore_case: bool, bounds: Bounds) -> Iterator[Dfa]:
+def _compile_texts(vectors: Mapping[Pattern, int], *, ignore_case: bool, budget: Budget) -> Iterator[Dfa]:
     texts = _Texts()
     for pattern, vector in vectors.items():
         if isinstance(pattern, Text) and pattern.ignore_case == ignore_case:
             texts.add(pattern.kind, pattern.text.lower() if ignore_case else pattern.text, vector)
     if texts.exact or texts.prefixes:
-        yield compile_anchored(texts.exact, texts.prefixes, ignore_case=ignore_case, bounds=bounds)
+        yield compile_anchored(texts.exact, texts.prefixes, ignore_case=ignore_case, budget=budget)
     if texts.suffixes:
-        yield compile_suffixes(texts.suffixes, ignore_case=ignore_case, bounds=bounds)
+        yield compile_suffixes(texts.suffixes, ignore_case=ignore_case, budget=budget)
     if texts.contained:
-        yield compile_contains(texts.contained, ignore_case=ignore_case, bounds=bounds)
+        yield compile_contains(texts.contained, ignore_case=ignore_case, budget=budget)
 
 
-def _compile_others(vectors: Mapping[Pattern, int], bounds: Bounds) -> Iterator[Dfa]:
+def _compile_others(
+    vectors: Mapping[Pattern, int], budget: Budget, regexes: MutableMapping[Regex, Dfa]
+) -> Iterator[Dfa]:
     for pattern, vector in vectors.items():
         match pattern:
             case Regex():
-                dfa = compile_regex(pattern.pattern, ignore_case=pattern.ignore_case, bounds=bounds)
+                if pattern not in regexes:
+                    regexes[pattern] = compile_regex(pattern.pattern, budget, ignore_case=pattern.ignore_case)
+                dfa = regexes[pattern]
             case Integers():
-                dfa = compile_integers(pattern)
+                dfa = compile_integers(pattern, budget)
             case Text():
                 continue
             case _:

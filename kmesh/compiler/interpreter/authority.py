@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import NamedTuple
 
 from kmesh.compiler.interpreter.automaton import run_automaton
 from kmesh.compiler.interpreter.broken import Broken
-from kmesh.compiler.interpreter.descent import ID, Tables
+from kmesh.compiler.interpreter.descent import Tables
 from kmesh.compiler.interpreter.handed_over import HandedOver
 from kmesh.maps.image import MapName
 from kmesh.records.constants import LIMITS, Handover, RoutesFlag
 from kmesh.records.hash import hash_text
-from kmesh.records.layout import DOMAIN, INDEX, INDEX_ENTRY
+from kmesh.records.layout import DOMAIN, ID, INDEX, INDEX_ENTRY
 
 __all__ = ["Authority", "find_virtual_host", "read_authority"]
 
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@%\[\]-]+")
+_HALVES = (128, 64, 32, 16, 8, 4, 2, 1)
+"""Their sum is not below KM_MAX_INDEX_FANOUT."""
 _MAX_DIGITS = 5
 """Of a port that is compared; leading zeros count."""
 
@@ -30,7 +30,7 @@ class Authority:
     value: bytes
     """As conditions see it."""
     host: bytes
-    """As virtual hosts are looked for, in lower case."""
+    """As virtual hosts are looked for."""
 
 
 def read_authority(values: list[bytes], flags: int, port: int) -> Authority:
@@ -42,13 +42,17 @@ def read_authority(values: list[bytes], flags: int, port: int) -> Authority:
         raise HandedOver(Handover.NORMALIZE)
     value = _strip_port(value, flags, port)
     host = value[: _find_colon(value)] if flags & RoutesFlag.IGNORE_PORT else value
-    return Authority(value=value, host=host.lower())
+    return Authority(value=value, host=host)
 
 
 def find_virtual_host(tables: Tables, domains: int, wildcards: int, host: bytes) -> int:
-    """The link to its routes. `domains` is the index, `wildcards` the automaton. Raises: HandedOver, Broken."""
-    domain = _look_up(tables, domains, hash_text(host))
-    if domain is None or (domain.length, domain.text[: len(host)]) != (len(host), host):
+    """The link to its routes. `domains` is the index, `wildcards` the automaton, which ignores case itself.
+
+    Raises: HandedOver, Broken.
+    """
+    text = host.lower()
+    domain = _look_up(tables, domains, hash_text(text))
+    if domain is None or (domain.length, domain.text[: len(text)]) != (len(text), text):
         wildcard = run_automaton(tables[MapName.PAGE], wildcards, host)
         domain = _look_up(tables, domains, wildcard) if wildcard else None
     if domain is None:
@@ -109,9 +113,18 @@ def _search(indices: Mapping[bytes, bytes], index: int, key: int) -> tuple[int, 
     if count > LIMITS["INDEX_FANOUT"]:
         raise Broken(f"index {index:#x} of {count} entries")
     rows = list(INDEX_ENTRY.struct.iter_unpack(entries[: count * INDEX_ENTRY.size]))
-    place = bisect_right(rows, key, key=itemgetter(0))
+    place = _count_up_to(key, [least for least, _ in rows])
     least, target = rows[place - 1] if place else (key, 0)
     return level, target if level or least == key else 0
+
+
+def _count_up_to(key: int, keys: list[int]) -> int:
+    """How many are not above `key`; of keys out of order, what the kernel's halving comes to."""
+    count = 0
+    for step in _HALVES:
+        if count + step <= len(keys) and keys[count + step - 1] <= key:
+            count += step
+    return count
 
 
 def _read_domain(domains: Mapping[bytes, bytes], domain: int) -> _Domain:

@@ -1,7 +1,8 @@
 """Automata as the kernel runs them: one step over one byte, from pages.
 
-A step reads the header of the state, for its output one or two slots more, and the slot of the byte's class. That
-slot is the state's own transition when it is on the page and its check says so; else the header's word is taken.
+A step reads the header of the state and the slot of the byte's class. That slot is the state's own transition when it
+is on the page and its check says so; else the header's word is taken. Two slots more may hold the state's output,
+which is read only when it is asked for: an unsound one harms no one else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from kmesh.compiler.interpreter.broken import Broken
-from kmesh.records.constants import DEAD_STATE, EVENT_SHIFT, LIMITS, HeadEvent, SlotFlag
+from kmesh.records.constants import BEHIND_OUTPUT, DEAD_STATE, EVENT_SHIFT, LIMITS, HeadEvent, SlotFlag
 from kmesh.records.layout import PAGE, PAGE_KEY, SLOT
 
 __all__ = ["Pages", "Step", "read_output", "run_automaton", "step"]
@@ -21,7 +22,6 @@ Pages = Mapping[bytes, bytes]
 
 _SLOTS = LIMITS["PAGE_SLOTS"]
 _FIRST = PAGE.offset("slots")
-_BEHIND_OUTPUT = 3
 _SLOT: Struct = SLOT.struct
 _ROW, _OUTPUT = int(SlotFlag.ROW), int(SlotFlag.OUTPUT)  # flags made by | would be objects, for each byte
 
@@ -31,8 +31,9 @@ class Step(NamedTuple):
 
     word: int
     """Of the transition that was taken."""
-    output: int
-    """Of the state that was left."""
+    page: bytes
+    """Of the state that was left; `header` is its slot."""
+    header: int
 
     @property
     def state(self) -> int:
@@ -43,6 +44,11 @@ class Step(NamedTuple):
     def event(self) -> int:
         """HeadEvent, and what is added to it."""
         return self.word >> EVENT_SHIFT
+
+    @property
+    def output(self) -> int:
+        """Of the state that was left. Raises: Broken."""
+        return _output(self.page, self.header)
 
 
 def run_automaton(pages: Pages, automaton: int, subject: bytes) -> int:
@@ -64,12 +70,12 @@ def step(pages: Pages, automaton: int, state: int, byte: int) -> Step:
     """From `state`, which is not DEAD_STATE, over `byte`. Raises: Broken."""
     page, header = _find(pages, automaton, state)
     word = _read(page, header)[1]
-    slot = header + _BEHIND_OUTPUT + page[byte]
+    slot = header + BEHIND_OUTPUT + page[byte]
     if slot < _SLOTS:
         check, own = _read(page, slot)
         if check == _ROW | state:
             word = own
-    return Step(word, _output(page, header))
+    return Step(word, page, header)
 
 
 def read_output(pages: Pages, automaton: int, state: int) -> int:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from kmesh.compiler.interpreter.automaton import Pages, run_automaton
 from kmesh.compiler.interpreter.broken import Broken
-from kmesh.compiler.interpreter.descent import ID, Tables
+from kmesh.compiler.interpreter.descent import Tables
 from kmesh.compiler.interpreter.handed_over import HandedOver
 from kmesh.maps.image import MapName
 from kmesh.model.match import MILLION
-from kmesh.records.constants import LIMITS, DecisionKind, FieldFlag, Handover, LinkKind
-from kmesh.records.layout import DECISION, ROUTE, TEST
+from kmesh.records.constants import LIMITS, LINK_KIND_BITS, DecisionKind, FieldFlag, Handover, LinkKind
+from kmesh.records.layout import DECISION, ID, ROUTE, TEST
 
 __all__ = ["TakenRoute", "Values", "find_route"]
 
@@ -22,8 +22,6 @@ Values = Mapping[int, Sequence[bytes]]
 """Of each field that the request has, by its id."""
 
 _LINKS = Struct(f"<{LIMITS['DECISION_BITS']}Q")
-_KIND = 3
-"""The bits of a link that are its LinkKind."""
 _ALL = (1 << 64) - 1
 
 
@@ -58,7 +56,7 @@ def find_route(tables: Tables, link: int, values: Values, draw: Callable[[], int
     for _ in range(LIMITS["DECISION_DEPTH"]):
         if not link:
             raise HandedOver(Handover.NO_ROUTE)
-        if link & _KIND == LinkKind.DECISION:
+        if link & LINK_KIND_BITS == LinkKind.DECISION:
             link = _decide(tables[MapName.PAGE], _read_decision(tables, link), values)
             continue
         action, route, target, per_million, _, otherwise = ROUTE.struct.unpack(_read(tables, MapName.ROUTE, link))
@@ -73,7 +71,7 @@ def find_route(tables: Tables, link: int, values: Values, draw: Callable[[], int
 def _read(tables: Tables, name: MapName, link: int) -> bytes:
     kind = LinkKind.ROUTE if name is MapName.ROUTE else LinkKind.DECISION
     record = tables[name].get(ID.pack(link))
-    if record is None or link & _KIND != kind:
+    if record is None or link & LINK_KIND_BITS != kind:
         raise Broken(f"no record behind link {link:#x}")
     return record
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from struct import Struct
 
 from kmesh.compiler.interpreter.broken import Broken
 from kmesh.maps.image import MapName
 from kmesh.records.constants import LIMITS, Action, NodeKind
-from kmesh.records.layout import CELL, ENTRY, NODE
+from kmesh.records.layout import CELL, ENTRY, ID, NODE
 from kmesh.records.seal import seal
 
-__all__ = ["ID", "Descent", "Tables", "descend", "read_cell"]
+__all__ = ["Descent", "Tables", "descend", "read_cell"]
 
 Tables = Mapping[MapName, Mapping[bytes, bytes]]
 """As MapImage.tables() gives them."""
 
-ID = Struct("<Q")
-"""The key of every record that has an id or a link."""
 _U64 = (1 << 64) - 1
 
 

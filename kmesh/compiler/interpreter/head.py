@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kmesh.compiler.interpreter.automaton import Pages, step
+from kmesh.compiler.interpreter.automaton import Pages, Step, step
 from kmesh.compiler.interpreter.broken import Broken
 from kmesh.compiler.interpreter.handed_over import HandedOver, read_reason
 from kmesh.records.constants import LIMITS, Field, Handover, HeadEvent
@@ -19,8 +19,6 @@ from kmesh.records.constants import LIMITS, Field, Handover, HeadEvent
 __all__ = ["Head", "HeadField", "read_head"]
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_MAX_TRAILING = 16
-"""Spaces and tabs behind a value, more of which no one sends."""
 
 
 class HeadField(NamedTuple):
@@ -49,7 +47,7 @@ def read_head(pages: Pages, automaton: int, received: bytes) -> Head | Handover:
             taken = step(pages, automaton, state, reading.received[reading.position])
             event = taken.event
             if event:
-                _note(reading, event, taken.output)
+                _note(reading, event, taken)
             if event == HeadEvent.HEAD_END:
                 return Head(fields=tuple(reading.fields), marks=reading.marks, length=reading.position + 1)
             state = taken.state
@@ -85,17 +83,17 @@ def _find_next(reading: _Reading, event: int) -> int:
     return control.start() if control else len(reading.received)
 
 
-def _note(reading: _Reading, event: int, output: int) -> None:
-    """Raises: HandedOver; Broken for an event that is none."""
-    if event >= HeadEvent.HANDOVER:
-        raise HandedOver(read_reason(event - HeadEvent.HANDOVER))
-    if event & HeadEvent.TARGET_END:
-        _end_target(reading)
-        event -= HeadEvent.TARGET_END
+def _note(reading: _Reading, event: int, taken: Step) -> None:
+    """Marks have no use for an output; with all else it must be sound. Raises: HandedOver, Broken."""
     if HeadEvent.MARK <= event < HeadEvent.TARGET_END:
         reading.marks |= 1 << event - HeadEvent.MARK
-    else:
-        _note_field(reading, event, output)
+        return
+    output = taken.output
+    if event >= HeadEvent.HANDOVER:
+        raise HandedOver(read_reason(event - HeadEvent.HANDOVER))
+    _note_field(reading, event & ~HeadEvent.TARGET_END, output)
+    if event & HeadEvent.TARGET_END:
+        _end_target(reading)
 
 
 def _end_target(reading: _Reading) -> None:
@@ -105,6 +103,7 @@ def _end_target(reading: _Reading) -> None:
 
 
 def _note_field(reading: _Reading, event: int, output: int) -> None:
+    """Raises: HandedOver; Broken for an event that is none."""
     position = reading.position
     match event:
         case HeadEvent.METHOD:
@@ -134,7 +133,7 @@ def _cut_trailing(reading: _Reading) -> int:
     """Where the value ends that `position` is behind."""
     value = reading.received[reading.value : reading.position]
     kept = value.rstrip(b" \t")
-    if len(value) - len(kept) > _MAX_TRAILING:
+    if len(value) - len(kept) > LIMITS["BLANKS"]:
         raise HandedOver(Handover.MALFORMED)
     return reading.value + len(kept)
 

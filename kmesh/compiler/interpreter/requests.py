@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from kmesh.compiler.interpreter.authority import find_virtual_host, read_authority
 from kmesh.compiler.interpreter.broken import Broken
 from kmesh.compiler.interpreter.decision import TakenRoute, find_route
-from kmesh.compiler.interpreter.descent import ID, Descent, Tables, descend, read_cell
+from kmesh.compiler.interpreter.descent import Descent, Tables, descend, read_cell
 from kmesh.compiler.interpreter.handed_over import HandedOver, read_reason
 from kmesh.compiler.interpreter.head import Head, read_head
 from kmesh.maps.image import MapName
 from kmesh.records.constants import Action, Field, Handover
-from kmesh.records.layout import ROUTES
+from kmesh.records.layout import ID, ROUTES
 
 __all__ = ["Matched", "match_request"]
 

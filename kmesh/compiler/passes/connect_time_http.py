@@ -13,6 +13,8 @@ to which Envoy would speak HTTP/2 whatever the client speaks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 
 from kmesh.compiler.ir import Choice, Filtered, ListenerUnit, Program, Refuse, Routing, ToCluster, ToRoutes
 from kmesh.compiler.report import Report, has_refused, report_limitations
@@ -141,7 +143,6 @@ def _routes_met(host: VirtualHost) -> tuple[Route, ...]:
 def _limitations_met(config: RouteConfiguration) -> Iterator[Limitation]:
     """Of a configuration without one that refuses."""
     yield from config.limitations
-    for host in config.virtual_hosts:
-        yield from host.limitations
-        for route in _routes_met(host):
-            yield from route.limitations
+    for number, host in enumerate(config.virtual_hosts):
+        limits = chain(host.limitations, *(route.limitations for route in _routes_met(host)))
+        yield from (replace(limit, path=f"virtual_hosts[{number}].{limit.path}") for limit in limits)

@@ -29,7 +29,7 @@ _Layer = list[tuple[int, Condition]]
 def assign_tests(rows: Sequence[tuple[Condition, ...]], unions: Unions) -> tuple[Test, ...]:
     """`rows`: of each candidate, its conditions; it has the bit of its place.
 
-    Raises: AutomatonTooLarge where one pattern alone is too large.
+    Raises: BoundExceeded where one pattern alone is too large.
     """
     return tuple(
         _make_test(field, part, len(rows))
@@ -80,6 +80,7 @@ def _is_search(pattern: Pattern) -> bool:
 def _part(layer: _Layer, unions: Unions) -> Iterator[_Layer]:
     """Halves of halves, until each has a small automaton or one candidate."""
     patterns = _patterns_of(layer)
+    unions.budget.spend(len(patterns))
     if len(layer) == 1 or len(patterns) <= 1 or unions.is_worth(patterns, Effort.TEST):
         if patterns:
             unions.compile(patterns)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, AutomatonTooLarge, Bounds
+from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, OverBound
 from kmesh.compiler.ir import ToCluster, Weighted
-from kmesh.compiler.routes.bounds import MatcherTooLarge
 from kmesh.compiler.routes.decide import decide
 from kmesh.compiler.routes.ir import Candidate, FieldKind, FieldName, Graph, HandOver, Take, Way
 from kmesh.compiler.routes.normalise import find_candidates
@@ -17,7 +16,7 @@ from kmesh.maps.image import Record
 from kmesh.model.route import Feature, VirtualHost
 from kmesh.records.constants import Handover
 
-__all__ = ["CompiledHost", "HostOptions", "OverBound", "compile_virtual_host"]
+__all__ = ["CompiledHost", "HostOptions", "compile_virtual_host"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +25,6 @@ class HostOptions:
 
     features: tuple[Feature, ...] = ()
     """Of its route configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class OverBound:
-    """Which bound a matcher is over. `needed` is the least that it would take."""
-
-    bound: str
-    needed: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +45,13 @@ class CompiledHost:
 
 
 def compile_virtual_host(host: VirtualHost, options: HostOptions, *, bounds: Bounds = DEFAULT_BOUNDS) -> CompiledHost:
-    unions = Unions(bounds=bounds)
+    unions = Unions(budget=Budget(bounds))
     try:
-        candidates = find_candidates(host, options.features, bounds)
+        candidates = find_candidates(host, options.features, unions.budget)
         graph = decide(candidates, unions)
         link, records = write_graph(graph, unions)
-    except (AutomatonTooLarge, MatcherTooLarge) as why:
-        return _hand_over(host, OverBound(why.bound, why.needed, why.limit))
+    except BoundExceeded as why:
+        return _hand_over(host, why.over)
     fields = frozenset(condition.field for candidate in candidates for condition in candidate.conditions)
     return CompiledHost(
         name=host.name,
@@ -75,7 +65,7 @@ def compile_virtual_host(host: VirtualHost, options: HostOptions, *, bounds: Bou
 
 def _hand_over(host: VirtualHost, limit: OverBound) -> CompiledHost:
     graph = Graph((Take(index=0, way=HandOver(Handover.BOUND)),), 0)
-    link, records = write_graph(graph, Unions(bounds=DEFAULT_BOUNDS))
+    link, records = write_graph(graph, Unions(budget=Budget()))
     return CompiledHost(name=host.name, link=link, records=records, limit=limit)
 
 

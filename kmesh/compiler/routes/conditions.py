@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from kmesh.compiler.automata import Bounds, Integers, Kind, Pattern, Regex, Text, compile_union
+from kmesh.compiler.automata import Budget, Integers, Kind, Pattern, Regex, Text, compile_union
 from kmesh.compiler.routes.ir import PATH, Condition, FieldKind, FieldName
 from kmesh.errors import Unsupported
 from kmesh.model.match import (
@@ -57,15 +57,15 @@ _STRING_KINDS = {
 _Resolved = Condition | bool
 
 
-def find_conditions(match: RouteMatch, bounds: Bounds) -> tuple[tuple[Condition, ...] | None, bool]:
+def find_conditions(match: RouteMatch, budget: Budget) -> tuple[tuple[Condition, ...] | None, bool]:
     """(what must hold, each condition once, or None where no request can match; whether that is all there is).
 
     Where it is not all, conditions were left out that nothing here can decide. Its share is not looked at.
-    Raises: AutomatonTooLarge.
+    Raises: BoundExceeded.
     """
     is_complete = not match.unsupported
     conditions: dict[Condition, None] = {}
-    for condition in _resolve_all(match, bounds):
+    for condition in _resolve_all(match, budget):
         match condition:
             case None:
                 is_complete = False
@@ -76,13 +76,13 @@ def find_conditions(match: RouteMatch, bounds: Bounds) -> tuple[tuple[Condition,
     return tuple(conditions), is_complete
 
 
-def _resolve_all(match: RouteMatch, bounds: Bounds) -> Iterator[_Resolved | None]:
+def _resolve_all(match: RouteMatch, budget: Budget) -> Iterator[_Resolved | None]:
     """None for one that nothing here can decide."""
     yield _resolve_path(match.path)
     if match.is_grpc:
         yield Condition(field=_CONTENT_TYPE, patterns=_GRPC)
     for header in match.decidable_headers:
-        yield _resolve_header(header, bounds)
+        yield _resolve_header(header, budget)
     for parameter in match.query_parameters:
         yield _resolve_parameter(parameter)
     if match.tls:
@@ -99,7 +99,7 @@ def _resolve_path(match: PathMatch) -> _Resolved | None:
     return Condition(field=PATH, patterns=(text,))
 
 
-def _resolve_header(match: HeaderMatch, bounds: Bounds) -> _Resolved | None:
+def _resolve_header(match: HeaderMatch, budget: Budget) -> _Resolved | None:
     """A missing header meets no condition, inverted or not, unless it counts as empty or presence is asked for."""
     if not _is_decidable(match.value):
         return None
@@ -110,9 +110,9 @@ def _resolve_header(match: HeaderMatch, bounds: Bounds) -> _Resolved | None:
         when_absent=condition.when_absent != (match.is_inverted and isinstance(match.value, PresentMatch)),
     )
     if match.treats_missing_as_empty:
-        condition = replace(condition, when_absent=_holds_for(condition, b"", bounds))
+        condition = replace(condition, when_absent=_holds_for(condition, b"", budget))
     if match.name == ":scheme":
-        return _holds_for(condition, _SCHEME, bounds)
+        return _holds_for(condition, _SCHEME, budget)
     return _settle(condition) if _HEADER_NAME.fullmatch(match.name) else condition.when_absent
 
 
@@ -158,9 +158,9 @@ def _is_decidable(value: str | StringMatch | RangeMatch | PresentMatch) -> bool:
     return True
 
 
-def _holds_for(condition: Condition, value: bytes, bounds: Bounds) -> bool:
-    """Raises: AutomatonTooLarge."""
-    is_hit = bool(condition.patterns) and compile_union(condition.patterns, bounds=bounds).matches(value)
+def _holds_for(condition: Condition, value: bytes, budget: Budget) -> bool:
+    """Raises: BoundExceeded."""
+    is_hit = bool(condition.patterns) and compile_union(condition.patterns, budget).matches(value)
     return is_hit != condition.is_inverted
 
 

@@ -40,8 +40,8 @@ from kmesh.records.constants import Handover
 
 __all__ = ["decide"]
 
-_DECISIONS_PER_ROUTE = 8
-_DECISIONS = 1024
+_WORK_OF_A_DECISION = 50
+"""Steps."""
 _STEPS = "steps on one way"
 _TRIED_FIELDS = 4
 """To split by: the path, and those that most candidates look at."""
@@ -51,7 +51,7 @@ _NO_ROUTE = Take(index=0, way=HandOver(Handover.NO_ROUTE))
 
 
 def decide(candidates: tuple[Candidate, ...], unions: Unions) -> Graph:
-    """Raises: AutomatonTooLarge, MatcherTooLarge."""
+    """Raises: BoundExceeded."""
     builder = _Builder(candidates=candidates, unions=unions)
     root = builder.build(_List(tuple(range(len(candidates))), frozenset()), 0)
     return Graph(tuple(builder.numbers), root)
@@ -80,7 +80,6 @@ class _Builder:
     heights: list[int] = field(default_factory=list)
     """Of each step: how many are on the longest way from it, itself and the end without a route included."""
     built: dict[_List, Number] = field(default_factory=dict)
-    decisions: int = 0
 
     def build(self, wanted: _List, depth: int) -> Number:
         """The step for a list that is reached after `depth` others."""
@@ -120,6 +119,7 @@ class _Builder:
 
     def open(self, number: int, settled: frozenset[FieldName]) -> tuple[Condition, ...]:
         """The conditions of a candidate that are not settled."""
+        self.unions.budget.spend(1)
         return tuple(c for c in self.candidates[number].conditions if c.field not in settled)
 
     def take(self, wanted: _List, place: int, depth: int) -> int:
@@ -188,12 +188,12 @@ class _Builder:
         )
 
     def add(self, step: Step) -> int:
-        """Raises: MatcherTooLarge."""
+        """Raises: BoundExceeded."""
         if step not in self.numbers:
             self.numbers[step] = len(self.numbers)
             self.heights.append(1 + self.find_height(step))
-            self.decisions += not isinstance(step, Take)
-            check_bound("decisions", self.decisions, _DECISIONS_PER_ROUTE * len(self.candidates) + _DECISIONS)
+            if not isinstance(step, Take):
+                self.unions.budget.spend(_WORK_OF_A_DECISION)
         return self.numbers[step]
 
     def height(self, number: Number) -> int:

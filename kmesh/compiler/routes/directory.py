@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from struct import Struct
 
-from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Packed, pack_pages
-from kmesh.compiler.routes.bounds import MatcherTooLarge
+from kmesh.compiler.automata import BoundExceeded, Bounds, Budget, OverBound, Packed, pack_pages
 from kmesh.compiler.routes.domains import ANY, DomainIndex, is_wildcard, write_domains
 from kmesh.compiler.routes.wildcards import build_wildcards
 from kmesh.maps.image import MapName, Record
@@ -18,11 +16,9 @@ from kmesh.model.match import MILLION
 from kmesh.records.constants import Action, Handover, LinkKind
 from kmesh.records.digest import content_id
 from kmesh.records.hash import hash_text
-from kmesh.records.layout import ROUTE
+from kmesh.records.layout import ID, ROUTE
 
-__all__ = ["Directory", "HostDomains", "make_directory"]
-
-_ID = Struct("<Q")
+__all__ = ["Directory", "HostDomains", "hand_over_all", "make_directory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +36,10 @@ class Directory:
     index: DomainIndex
     wild: frozenset[bytes]
     wildcards: Packed | None = None
-    overflow: AutomatonTooLarge | MatcherTooLarge | None = None
+    overflow: OverBound | None = None
     """Why hosts that no exact domain is found for are handed over."""
+    handed_over: str = ""
+    """Which virtual hosts those are, for people."""
     extra: tuple[Record, ...] = ()
     """What they are handed over by."""
 
@@ -62,16 +60,25 @@ def make_directory(hosts: Mapping[str, HostDomains], before: Directory | None, b
     ids = {key: number for domains in hosts.values() for key, number in domains.ids.items()}
     texts = [text for domains in hosts.values() for text in domains.texts]
     if len(ids) < len(texts):
-        return _hand_over(hosts, {}, MatcherTooLarge("domains with one hash", len(texts) - len(ids) + 1, 1))
+        return hand_over_all(hosts, OverBound("domains with one hash", len(texts) - len(ids) + 1, 1))
     wild = frozenset(filter(is_wildcard, texts))
     if before and before.wild == wild:
         return replace(before, hosts=hosts, index=DomainIndex(ids))
     try:
-        wildcards = pack_pages(build_wildcards(wild, bounds=bounds)) if wild else None
-    except AutomatonTooLarge as overflow:
+        wildcards = _write_wildcards(wild, Budget(bounds)) if wild else None
+    except BoundExceeded as why:
         exact = {key: number for key, number in ids.items() if key not in set(map(hash_text, wild))}
-        return _hand_over(hosts, exact, overflow)
+        return _hand_over(hosts, exact, why.over, "of wildcard domains")
     return Directory(hosts=hosts, index=DomainIndex(ids), wild=wild, wildcards=wildcards)
+
+
+def hand_over_all(hosts: Mapping[str, HostDomains], why: OverBound) -> Directory:
+    """Of no domain but "*", which is the relay's."""
+    return _hand_over(hosts, {}, why, "of all domains")
+
+
+def _write_wildcards(domains: Iterable[bytes], budget: Budget) -> Packed:
+    return pack_pages(build_wildcards(domains, budget), budget)
 
 
 def _find_relinked(hosts: Mapping[str, HostDomains], before: Directory) -> dict[int, int] | None:
@@ -90,7 +97,10 @@ def _find_relinked(hosts: Mapping[str, HostDomains], before: Directory) -> dict[
 
 
 def _hand_over(
-    hosts: Mapping[str, HostDomains], exact: dict[int, int], overflow: AutomatonTooLarge | MatcherTooLarge
+    hosts: Mapping[str, HostDomains],
+    exact: dict[int, int],
+    overflow: OverBound,
+    handed_over: str,
 ) -> Directory:
     """Hosts with one of the `exact` domains as ever, and all others to the relay."""
     route = ROUTE.pack(Action.HANDOVER, 0, Handover.BOUND, MILLION, 0)
@@ -100,7 +110,8 @@ def _hand_over(
         hosts=hosts,
         index=DomainIndex(exact | any_ids),
         wild=frozenset((ANY,)),
-        wildcards=pack_pages(build_wildcards((ANY,))),
+        wildcards=_write_wildcards((ANY,), Budget()),
         overflow=overflow,
-        extra=((MapName.ROUTE, _ID.pack(link), route), *any_records),
+        handed_over=handed_over,
+        extra=((MapName.ROUTE, ID.pack(link), route), *any_records),
     )

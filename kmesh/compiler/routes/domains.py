@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from struct import Struct, pack
+from struct import pack
 
 from kmesh.compiler.blocks import cut_blocks
 from kmesh.maps.image import MapName, Record
@@ -20,13 +20,12 @@ from kmesh.model.route import VirtualHost
 from kmesh.records.constants import LIMITS
 from kmesh.records.digest import content_id
 from kmesh.records.hash import hash_text
-from kmesh.records.layout import DOMAIN, INDEX
+from kmesh.records.layout import DOMAIN, ID, INDEX
 
 __all__ = ["ANY", "DomainIndex", "domain_texts", "is_wildcard", "write_domains"]
 
 ANY = b"*"
 _FANOUT, _LONGEST = LIMITS["INDEX_FANOUT"], LIMITS["HOST_BYTES"]
-_ID = Struct("<Q")
 
 
 def is_wildcard(domain: bytes) -> bool:
@@ -51,7 +50,7 @@ def write_domains(texts: Iterable[bytes], link: int) -> tuple[dict[int, int], li
         record = DOMAIN.pack(link, len(literal), literal)
         number = content_id(record)
         ids[hash_text(text)] = number
-        records.append((MapName.DOMAIN, _ID.pack(number), record))
+        records.append((MapName.DOMAIN, ID.pack(number), record))
     return ids, records
 
 
@@ -73,7 +72,7 @@ class DomainIndex:
     @property
     def records(self) -> tuple[Record, ...]:
         nodes = chain(self._leaves, self._above)
-        return tuple((MapName.INDEX, _ID.pack(number), record) for number, record in nodes)
+        return tuple((MapName.INDEX, ID.pack(number), record) for number, record in nodes)
 
     def with_ids(self, changed: Mapping[int, int]) -> DomainIndex:
         """The index where the domains of these hashes, all of them known, have other records."""

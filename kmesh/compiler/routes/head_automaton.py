@@ -50,6 +50,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
+from kmesh.compiler.automata.bounds import Budget
 from kmesh.compiler.automata.classes import make_classes
 from kmesh.compiler.automata.dfa import make_row
 from kmesh.compiler.automata.machine import Machine, make_word
@@ -168,12 +169,15 @@ _MOVES: dict[_State, _Moves] = {
 """Of the states that are no root of a trie. By every other byte: MALFORMED."""
 
 
-def build_head_automaton(headers: Mapping[bytes, int], parameters: Mapping[bytes, int]) -> Machine:
+def build_head_automaton(
+    headers: Mapping[bytes, int], parameters: Mapping[bytes, int], budget: Budget | None = None
+) -> Machine:
     """Name -> id of the field; of headers in lower case, of parameters as written in the query, perhaps empty.
 
     Host is always known. Names that no head can hold are left out.
+    Raises: BoundExceeded.
     """
-    draft = _Draft()
+    draft = _Draft(budget or Budget())
     draft.add_names(_State.METHOD, dict.fromkeys(_METHODS, 1), _after_method)
     draft.add_names(_State.PARAMETER, _select(parameters, _PARAMETER_NAME), _after_parameter)
     draft.add_version()
@@ -185,7 +189,7 @@ def build_head_automaton(headers: Mapping[bytes, int], parameters: Mapping[bytes
 
 def build_answer_automaton() -> Machine:
     """Of answers: the status, and what says where they end."""
-    draft = _Draft()
+    draft = _Draft(Budget())
     state = draft.add_text(_State.METHOD, _VERSION)
     draft.outputs[state] = int(Field.STATUS)
     code = draft.add(())
@@ -244,6 +248,7 @@ def _after_header(field: int) -> _Moves:
 class _Draft:
     """The machine while it is drawn: by bytes, whose classes follow from all moves."""
 
+    budget: Budget
     moves: list[_Moves] = field(default_factory=lambda: [_MOVES.get(state, ()) for state in _State])
     outputs: list[int] = field(default_factory=lambda: [0] * len(_State))
 
@@ -262,7 +267,7 @@ class _Draft:
         ignore_case: bool = False,
     ) -> None:
         """A trie of `names`, whose outputs they lead to. `after`: what else may follow one, by its output, or 0."""
-        trie = Trie(names, ignore_case=ignore_case)
+        trie = Trie(names, self.budget, ignore_case=ignore_case)
         outputs = {trie.add(name): output for name, output in names.items()}
         members = [bytes(byte for byte in _ANY if trie.classes[byte] == number) for number in range(256)]
         states = [root, *(self.add(()) for _ in trie.children[1:])]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmesh.compiler.automata import Bounds
+from kmesh.compiler.automata import Budget
 from kmesh.compiler.routes.conditions import find_conditions
 from kmesh.compiler.routes.ir import Candidate, HandOver
 from kmesh.compiler.routes.place import find_furthest, find_way
@@ -27,19 +27,19 @@ __all__ = ["find_candidates"]
 _REFUSED = HandOver(Handover.REFUSED)
 
 
-def find_candidates(host: VirtualHost, features: tuple[Feature, ...], bounds: Bounds) -> tuple[Candidate, ...]:
-    """`features` are those of its route configuration. Raises: AutomatonTooLarge."""
+def find_candidates(host: VirtualHost, features: tuple[Feature, ...], budget: Budget) -> tuple[Candidate, ...]:
+    """`features` are those of its route configuration. Raises: BoundExceeded."""
     place = find_furthest(host.features + features)
     if place is Place.REFUSED:
         return (Candidate(index=0, conditions=(), way=_REFUSED),)
-    return tuple(_take_reachable(host, place, bounds))
+    return tuple(_take_reachable(host, place, budget))
 
 
-def _take_reachable(host: VirtualHost, place: Place, bounds: Bounds) -> Iterator[Candidate]:
+def _take_reachable(host: VirtualHost, place: Place, budget: Budget) -> Iterator[Candidate]:
     for index, route in enumerate(host.routes):
         if not route.match.per_million:
             continue
-        conditions, is_complete = find_conditions(route.match, bounds)
+        conditions, is_complete = find_conditions(route.match, budget)
         if conditions is None:
             continue
         way = find_way(route, place) if is_complete else _REFUSED

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kmesh.compiler.automata import Pattern
+from kmesh.compiler.automata import Budget, Pattern
 from kmesh.compiler.routes.ir import Condition, FieldName
 from kmesh.compiler.routes.unions import Effort, Patterns, Unions, find_bits
 
@@ -58,8 +58,8 @@ class _Layer:
 
 
 def partition_candidates(rows: Sequence[Row], field: FieldName, unions: Unions) -> Partition | None:
-    """None where the lists, or the automaton, would be long."""
-    layers = _find_layers(rows)
+    """None where the lists, or the automaton, would be long. Raises: BoundExceeded when the budget is spent."""
+    layers = _find_layers(rows, unions.budget)
     patterns = tuple(dict.fromkeys(pattern for layer in layers for pattern in layer.hits))
     if patterns and not unions.is_worth(patterns, Effort.SPLIT):
         return None
@@ -68,6 +68,7 @@ def partition_candidates(rows: Sequence[Row], field: FieldName, unions: Unions) 
     room = _LISTED_PER_CANDIDATE * len(rows)
     lists = []
     for vector in vectors:
+        unions.budget.spend(1 + vector.bit_count() * len(layers) * (1 + len(rows) // 4096))
         found = _cut(_meet(layers, patterns, vector), ends)
         room -= found.bit_count()
         if room < 0:
@@ -82,7 +83,7 @@ def partition_candidates(rows: Sequence[Row], field: FieldName, unions: Unions) 
     )
 
 
-def _find_layers(rows: Sequence[Row]) -> list[_Layer]:
+def _find_layers(rows: Sequence[Row], budget: Budget) -> list[_Layer]:
     everyone = (1 << len(rows)) - 1
     layers = [_Layer(inverted=everyone, absent=everyone) for _ in range(max(len(row.conditions) for row in rows))]
     for bit, row in enumerate(rows):
@@ -91,6 +92,7 @@ def _find_layers(rows: Sequence[Row]) -> list[_Layer]:
             layer.absent ^= (not condition.when_absent) << bit
             for pattern in condition.patterns:
                 layer.hits[pattern] = layer.hits.get(pattern, 0) | 1 << bit
+                budget.spend_on_vector(layer.hits[pattern])
     return layers
 
 

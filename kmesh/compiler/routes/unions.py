@@ -1,4 +1,4 @@
-"""Automata of several patterns, each compiled once for a virtual host."""
+"""Automata of several patterns, each compiled once for a virtual host, within one budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from kmesh.compiler.automata import AutomatonTooLarge, Bounds, Dfa, Pattern, compile_union
+from kmesh.compiler.automata import BoundExceeded, Budget, Dfa, Pattern, Regex, compile_union
 
 __all__ = ["Effort", "Patterns", "Unions", "find_bits"]
 
@@ -14,55 +14,52 @@ Patterns = tuple[Pattern, ...]
 """Different ones. Bit i of a vector stands for the one at i."""
 
 
-
 class Effort(Enum):
-    """What an automaton may take that there is another way than: (states, product_steps) of Bounds.
+    """What an automaton may take that there is another way than: (states, steps of work).
 
-    To find out that it takes more is time lost, so these are less than what one without alternative may take.
+    To find out that it takes more is work lost, so these are less than what one without alternative may take.
     """
 
     TEST = 4096, 100_000
     """That could as well be several."""
-    SPLIT = 1 << 18, 4_000_000
+    SPLIT = 1 << 18, 5_000_000
     """Without which candidates are tested in turns."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Unions:
-    bounds: Bounds
-    compiled: dict[Patterns, Dfa | AutomatonTooLarge] = field(default_factory=dict)
+    budget: Budget
+    compiled: dict[Patterns, Dfa] = field(default_factory=dict)
     refused: set[tuple[Patterns, Effort]] = field(default_factory=set)
+    regexes: dict[Regex, Dfa] = field(default_factory=dict)
+    """Of one pattern each, which are in many unions."""
 
     def compile(self, patterns: Patterns) -> Dfa:
-        """Raises: AutomatonTooLarge."""
+        """Raises: BoundExceeded."""
         if patterns not in self.compiled:
-            try:
-                self.compiled[patterns] = compile_union(patterns, bounds=self.bounds)
-            except AutomatonTooLarge as why:
-                self.compiled[patterns] = why
-        found = self.compiled[patterns]
-        if isinstance(found, AutomatonTooLarge):
-            raise found
-        return found
+            self.compiled[patterns] = compile_union(patterns, self.budget, self.regexes)
+        return self.compiled[patterns]
 
     def is_worth(self, patterns: Patterns, effort: Effort) -> bool:
-        """Whether one automaton of them all takes no more."""
+        """Whether one automaton of them all takes no more. Raises: BoundExceeded when the budget is spent."""
         if (patterns, effort) not in self.refused and patterns not in self.compiled:
             self.try_compiling(patterns, effort)
-        return isinstance(self.compiled.get(patterns), Dfa)
+        return patterns in self.compiled
 
     def try_compiling(self, patterns: Patterns, effort: Effort) -> None:
         states, steps = effort.value
+        bounds = self.budget.bounds
         bounds = replace(
-            self.bounds,
-            states=min(self.bounds.states, states),
-            contains_states=min(self.bounds.contains_states, states),
-            product_steps=min(self.bounds.product_steps, steps),
+            bounds,
+            states=min(bounds.states, states),
+            contains_states=min(bounds.contains_states, states),
+            steps_of_work=min(bounds.steps_of_work, steps),
         )
-        try:
-            self.compiled[patterns] = compile_union(patterns, bounds=bounds)
-        except AutomatonTooLarge:
-            self.refused.add((patterns, effort))
+        with self.budget.reserve(bounds) as part:
+            try:
+                self.compiled[patterns] = compile_union(patterns, part, self.regexes)
+            except BoundExceeded:
+                self.refused.add((patterns, effort))
 
 
 def find_bits(vector: int) -> Iterator[int]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from struct import Struct
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds, Packed, pack_pages
+from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, Packed, pack_pages
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.report import Report, report_bound
 from kmesh.compiler.routes.answer_automaton import ANSWERS
 from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
-from kmesh.compiler.routes.directory import Directory, HostDomains, make_directory
+from kmesh.compiler.routes.directory import Directory, HostDomains, hand_over_all, make_directory
 from kmesh.compiler.routes.domains import domain_texts, write_domains
 from kmesh.compiler.routes.fields import header_field, parameter_field
 from kmesh.compiler.routes.head_automaton import build_head_automaton
@@ -27,12 +26,10 @@ from kmesh.model.listener import EscapedSlashes, Normalization, StripPort
 from kmesh.model.route import VirtualHost
 from kmesh.records.constants import Action, Mark, RoutesFlag
 from kmesh.records.digest import content_id, name_id
-from kmesh.records.layout import CELL, ROUTES
+from kmesh.records.layout import CELL, ID, ROUTES
 from kmesh.records.seal import seal
 
 __all__ = ["HostUnit", "RoutingUnit", "compile_routing", "print_host", "routing_id"]
-
-_ID = Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +48,9 @@ class _Names:
     parameters: frozenset[str]
 
 
+_NO_NAMES = _Names(headers=frozenset(), parameters=frozenset())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingUnit:
     routing: Routing
@@ -59,6 +59,7 @@ class RoutingUnit:
     """By first domain, which no other virtual host has; names may repeat."""
     directory: Directory
     names: _Names
+    """That the automaton knows: none where they take too much, and everything is handed over."""
     head: Packed
     fragment: Fragment
     """What is not of one virtual host."""
@@ -80,7 +81,7 @@ class RoutingUnit:
         """Of what is over a bound."""
         name, overflow = self.routing.config.name, self.directory.overflow
         if overflow:
-            yield report_bound(name, "of wildcard domains", overflow.bound, overflow.needed, overflow.limit)
+            yield report_bound(name, self.directory.handed_over, overflow.bound, overflow.needed, overflow.limit)
         for unit in self.hosts.values():
             limit = unit.compiled.limit
             if limit:
@@ -93,7 +94,7 @@ def print_host(unit: RoutingUnit, host: HostUnit) -> str:
     if host.compiled.limit:
         lines.append(f"over a bound: {host.compiled.limit.needed} {host.compiled.limit.bound}")
     else:
-        candidates = find_candidates(host.host, unit.options.features, DEFAULT_BOUNDS)
+        candidates = find_candidates(host.host, unit.options.features, Budget())
         lines += print_candidates(candidates).splitlines()
     return "\n  ".join(lines)
 
@@ -121,7 +122,12 @@ def compile_routing(
         headers=frozenset().union(*(unit.compiled.headers for unit in hosts.values())),
         parameters=frozenset().union(*(unit.compiled.parameters for unit in hosts.values())),
     )
-    head = before.head if before and before.names == names else _write_head(names)
+    try:
+        head = before.head if before and before.names == names else _write_head(names, bounds)
+    except BoundExceeded as why:
+        names = _NO_NAMES
+        head = _write_head(names, DEFAULT_BOUNDS)
+        directory = hand_over_all(domains, why.over)
     return RoutingUnit(
         routing=routing,
         options=options,
@@ -147,10 +153,12 @@ def _compile_host(host: VirtualHost, options: HostOptions, known: HostUnit | Non
     )
 
 
-def _write_head(names: _Names) -> Packed:
+def _write_head(names: _Names, bounds: Bounds) -> Packed:
+    """Raises: BoundExceeded."""
     headers = {name.encode(): header_field(name) for name in sorted(names.headers)}
     parameters = {name.encode(): parameter_field(name) for name in sorted(names.parameters)}
-    return pack_pages(build_head_automaton(headers, parameters))
+    budget = Budget(bounds)
+    return pack_pages(build_head_automaton(headers, parameters, budget), budget)
 
 
 def _write_unit(routing: Routing, directory: Directory, head: Packed) -> Iterator[Record]:
@@ -166,8 +174,8 @@ def _write_unit(routing: Routing, directory: Directory, head: Packed) -> Iterato
         ANSWERS.automaton,
     )
     routes = content_id(record)
-    yield MapName.ROUTES, _ID.pack(routes), record
-    key = _ID.pack(routing_id(routing.name))
+    yield MapName.ROUTES, ID.pack(routes), record
+    key = ID.pack(routing_id(routing.name))
     yield MapName.ROUTING, key, CELL.pack(routes, Action.ROUTES, seal(key, routes, Action.ROUTES))
 
 

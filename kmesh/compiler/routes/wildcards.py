@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from kmesh.compiler.automata import (
-    DEFAULT_BOUNDS,
-    Bounds,
+    Budget,
     Kind,
     Machine,
     Pattern,
@@ -27,11 +26,11 @@ from kmesh.records.hash import hash_text
 __all__ = ["build_wildcards"]
 
 
-def build_wildcards(domains: Iterable[bytes], *, bounds: Bounds = DEFAULT_BOUNDS) -> Machine:
-    """The output is the hash of the domain. `domains` are in lower case. Raises: AutomatonTooLarge."""
+def build_wildcards(domains: Iterable[bytes], budget: Budget | None = None) -> Machine:
+    """The output is the hash of the domain. `domains` are in lower case. Raises: BoundExceeded."""
     ranked = sorted(domains, key=_rank, reverse=True)
     patterns = [pattern for domain in ranked for pattern in _patterns(domain)]
-    return make_machine(compile_union(patterns, bounds=bounds), _choose(ranked))
+    return make_machine(compile_union(patterns, budget), _choose(ranked))
 
 
 def _rank(domain: bytes) -> tuple[bool, bool, int, bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import assert_never
 
 from kmesh.compiler.automata import Pattern, make_machine, pack_pages
@@ -12,22 +11,19 @@ from kmesh.compiler.choice_nodes import FANOUT, write_weighted
 from kmesh.compiler.choice_nodes import Way as Entry
 from kmesh.compiler.emit import LISTENER_DEPTH
 from kmesh.compiler.ir import Share, ToCluster, Weighted
-from kmesh.compiler.routes.bounds import check_bound
+from kmesh.compiler.routes.bounds import RECORD_BYTES, check_bound
 from kmesh.compiler.routes.ir import Graph, HandOver, Number, Split, Step, Take, Test, TestAll, Way
 from kmesh.compiler.routes.unions import Patterns, Unions, find_bits
 from kmesh.maps.image import MapName, Record
 from kmesh.records.constants import Action, DecisionKind, LinkKind
-from kmesh.records.digest import content_id, name_id
-from kmesh.records.layout import DECISION, ROUTE, TEST
+from kmesh.records.digest import link_to, name_id
+from kmesh.records.layout import DECISION, ID, ROUTE, TEST
 
 __all__ = ["write_graph"]
 
-_ID = Struct("<Q")
-_KIND_BITS = 0b11
-
 
 def write_graph(graph: Graph, unions: Unions) -> tuple[int, tuple[Record, ...]]:
-    """(link to its root, records). Raises: AutomatonTooLarge, MatcherTooLarge."""
+    """(link to its root, records). Raises: BoundExceeded."""
     writer = _Writer(unions=unions)
     for step in graph.steps:
         writer.links.append(writer.write(step))
@@ -40,6 +36,8 @@ class _Writer:
     links: list[int] = field(default_factory=list)
     """Of each step."""
     tables: dict[MapName, dict[bytes, bytes]] = field(default_factory=lambda: {name: {} for name in MapName})
+    size: int = 0
+    """Bytes in tables, but for nodes, which are no more than the shares that were asked for."""
     tested: dict[tuple[tuple[Pattern, int], ...], int] = field(default_factory=dict)
     """Ids of the automata of tests."""
 
@@ -68,7 +66,7 @@ class _Writer:
 
     def write_tests(self, step: TestAll) -> int:
         tests = b"".join(map(self.pack_test, step.tests))
-        links = b"".join(_ID.pack(self.links[number]) for number in step.links)
+        links = b"".join(ID.pack(self.links[number]) for number in step.links)
         record = DECISION.pack(DecisionKind.TEST, len(step.tests), self.link(step.next), tests, links)
         return self.add(MapName.DECISION, LinkKind.DECISION, record)
 
@@ -92,8 +90,9 @@ class _Writer:
         return self.tested[test.patterns]
 
     def write_automaton(self, patterns: Patterns, output_of: Callable[[int], int]) -> int:
-        packed = pack_pages(make_machine(self.unions.compile(patterns), output_of))
-        self.tables[MapName.PAGE].update(packed.records)
+        packed = pack_pages(make_machine(self.unions.compile(patterns), output_of), self.unions.budget)
+        for key, value in packed.records:
+            self.put(MapName.PAGE, key, value)
         return packed.automaton
 
     def write_way(self, way: Way) -> Entry:
@@ -117,9 +116,16 @@ class _Writer:
         return root
 
     def add(self, name: MapName, kind: LinkKind, record: bytes) -> int:
-        link = content_id(record) & ~_KIND_BITS | kind
-        self.tables[name][_ID.pack(link)] = record
+        link = link_to(record, kind)
+        self.put(name, ID.pack(link), record)
         return link
+
+    def put(self, name: MapName, key: bytes, value: bytes) -> None:
+        """Raises: BoundExceeded."""
+        if key not in self.tables[name]:
+            self.tables[name][key] = value
+            self.size += len(value)
+            check_bound("bytes of records", self.size, RECORD_BYTES)
 
 
 def _join(bits: list[int], vector: int) -> int:

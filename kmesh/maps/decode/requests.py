@@ -22,7 +22,16 @@ from kmesh.maps.decode.naming import (
     print_way,
 )
 from kmesh.model.match import MILLION
-from kmesh.records.constants import DecisionKind, Field, FieldFlag, LinkKind, Mark, RoutesFlag, SlotFlag
+from kmesh.records.constants import (
+    LINK_KIND_BITS,
+    DecisionKind,
+    Field,
+    FieldFlag,
+    LinkKind,
+    Mark,
+    RoutesFlag,
+    SlotFlag,
+)
 from kmesh.records.layout import (
     DECISION,
     DOMAIN,
@@ -40,8 +49,6 @@ from kmesh.records.layout import (
 __all__ = ["describe_decision", "describe_domain", "describe_index", "describe_page", "describe_route"]
 __all__ += ["describe_routes", "describe_routing", "print_decision", "print_domain", "print_index", "print_page"]
 __all__ += ["print_route", "print_routes", "print_routing"]
-
-_LINK_KIND = 0b11
 
 
 def describe_routing(key: bytes, value: bytes, names: Names) -> Description:
@@ -184,7 +191,7 @@ def print_page(record: Description) -> str:
 def _describe_link(link: int) -> str:
     if not link:
         return "none"
-    kind = link & _LINK_KIND
+    kind = link & LINK_KIND_BITS
     return f"{LinkKind(kind).name.lower()} {hexadecimal(link)}" if kind in set(LinkKind) else hexadecimal(link)
 
 

@@ -1,12 +1,17 @@
 """RDS: RouteConfiguration.
 
+A route configuration comes whole, whatever changed in it. So a virtual host that is in use already is known by a
+digest of its bytes, and is the same object again: it is not decoded, and nothing compiles it again.
+
 Source: envoy/config/route/v3/route.proto and route_components.proto.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
+from weakref import WeakValueDictionary
 
 from envoy.config.route.v3 import route_pb2
 
@@ -23,18 +28,21 @@ from kmesh.xds.resources.treatment import features_of
 
 __all__ = ["TYPE", "decode_route_configuration"]
 
+_in_use: WeakValueDictionary[tuple[bytes, int], VirtualHost] = WeakValueDictionary()
+"""By digest and bound on bodies, which is all that decoding one depends on."""
+
 
 def _decode(body: bytes) -> tuple[str, RouteConfiguration]:
     return decode_resource(body, route_pb2.RouteConfiguration, "name", _build)
 
 
 def _build(message: Any) -> RouteConfiguration:
-    check_constraints(message)
+    check_constraints(message, without=frozenset(("virtual_hosts",)))
     return decode_route_configuration(message, "")
 
 
 def decode_route_configuration(message: Any, path: str) -> RouteConfiguration:
-    """From a message whose constraints hold."""
+    """From a message whose constraints hold; those of its virtual hosts are checked here."""
     hosts_path = under(path, "virtual_hosts")
     _check_domains(message.virtual_hosts, hosts_path)
     limit = message.max_direct_response_body_size_bytes
@@ -42,7 +50,7 @@ def decode_route_configuration(message: Any, path: str) -> RouteConfiguration:
     return RouteConfiguration(
         name=message.name,
         virtual_hosts=tuple(
-            _decode_virtual_host(host, at(hosts_path, index), max_body_bytes)
+            _find_virtual_host(host, at(hosts_path, index), max_body_bytes)
             for index, host in enumerate(message.virtual_hosts)
         ),
         ignores_port=message.ignore_port_in_host_matching,
@@ -62,18 +70,29 @@ def _check_domains(virtual_hosts: Iterable[Any], path: str) -> None:
             seen.add(domain.lower())
 
 
-def _decode_virtual_host(message: Any, path: str, max_body_bytes: int) -> VirtualHost:
-    routes_path = under(path, "routes")
-    features = features_of(message, FIELDS, path)
+def _find_virtual_host(message: Any, path: str, max_body_bytes: int) -> VirtualHost:
+    key = blake2b(message.SerializeToString(deterministic=True), digest_size=16).digest(), max_body_bytes
+    found = _in_use.get(key)
+    if found is None:
+        try:
+            found = _in_use[key] = _decode_virtual_host(message, max_body_bytes)
+        except FieldInvalid as invalid:
+            raise FieldInvalid(f"{path}.{invalid.path}".rstrip("."), invalid.reason) from None
+    return found
+
+
+def _decode_virtual_host(message: Any, max_body_bytes: int) -> VirtualHost:
+    """With paths inside it, which hold wherever it stands."""
+    check_constraints(message)
+    features = features_of(message, FIELDS)
     if message.HasField("retry_policy"):
         name = DEFAULT_RETRY if is_default_retry(message.retry_policy) else "VirtualHost.retry_policy"
-        features += (Feature(name=name, path=under(path, "retry_policy")),)
+        features += (Feature(name=name, path="retry_policy"),)
     return VirtualHost(
         name=message.name,
         domains=tuple(message.domains),
         routes=tuple(
-            _decode_route(route, at(routes_path, index), max_body_bytes)
-            for index, route in enumerate(message.routes)
+            _decode_route(route, at("routes", index), max_body_bytes) for index, route in enumerate(message.routes)
         ),
         features=features,
     )

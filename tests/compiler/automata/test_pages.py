@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.compiler.automata import (
-    AutomatonTooLarge,
+    BoundExceeded,
     Dfa,
     Kind,
     Machine,
@@ -168,7 +168,8 @@ def test_events_and_classes_stay_as_they_are() -> None:
     for byte in range(1, 256):
         taken = step(table, packed.automaton, 0, byte)
         assert (taken.state, taken.event, taken.output) == (odd if byte % 2 else 0, byte, 0)
-    assert step(table, packed.automaton, odd, 9) == (0, 5)
+    last = step(table, packed.automaton, odd, 9)
+    assert (last.word, last.output) == (0, 5)
 
 
 def test_the_most_used_exception_has_the_lowest_class() -> None:
@@ -244,9 +245,9 @@ def test_too_many_pages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_MAX_PAGES", count)
     assert len(pack(patterns).records) == count
     monkeypatch.setattr(pages, "_MAX_PAGES", count - 1)
-    with pytest.raises(AutomatonTooLarge) as caught:
+    with pytest.raises(BoundExceeded) as caught:
         pack(patterns)
-    assert caught.value.bound == "pages"
+    assert caught.value.over.bound == "pages"
 
 
 def test_ten_thousand_paths() -> None:

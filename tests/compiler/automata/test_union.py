@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.compiler.automata import (
-    AutomatonTooLarge,
+    BoundExceeded,
     Bounds,
+    Budget,
     Integers,
     Kind,
     Pattern,
@@ -140,7 +141,7 @@ def test_invalid_regex_is_refused() -> None:
     ("patterns", "bounds", "bound"),
     [
         ([text(Kind.CONTAINS, f"word{number}") for number in range(40)], Bounds(), "contains states"),
-        ([Regex(pattern=f".*/{number}/.*") for number in range(40)], Bounds(product_steps=100_000), "product steps"),
+        ([Regex(pattern=f".*/{number}/.*") for number in range(40)], Bounds(steps_of_work=100_000), "steps of work"),
         ([Regex(pattern=f".*/{number}/.*") for number in range(40)], Bounds(states=100), "states"),
         ([text(Kind.PREFIX, "abcdef")], Bounds(states=6), "states"),
         ([text(Kind.SUFFIX, "abcdef")], Bounds(states=6), "states"),
@@ -149,9 +150,9 @@ def test_invalid_regex_is_refused() -> None:
     ids=["contains", "product steps", "product", "trie", "suffix", "regex"],
 )
 def test_over_a_bound(patterns: list[Pattern], bounds: Bounds, bound: str) -> None:
-    with pytest.raises(AutomatonTooLarge) as caught:
-        compile_union(patterns, bounds=bounds)
-    assert caught.value.bound == bound
+    with pytest.raises(BoundExceeded) as caught:
+        compile_union(patterns, Budget(bounds))
+    assert caught.value.over.bound == bound
 
 
 def test_ten_thousand_paths_are_linear() -> None:

@@ -24,7 +24,7 @@ LONGEST = b"x" * LIMITS["HOST_BYTES"]
     ("value", "flags", "want"),
     [
         pytest.param(b"a.x", NO_FLAGS, (b"a.x", b"a.x"), id="plain"),
-        pytest.param(b"A.x:80", NO_FLAGS, (b"A.x:80", b"a.x:80"), id="lower_case_for_domains_only"),
+        pytest.param(b"A.x:80", NO_FLAGS, (b"A.x:80", b"A.x:80"), id="case_stays"),
         pytest.param(b"AZaz09._~!$&'()*+,;=:@%[]-", NO_FLAGS, None, id="every_byte_that_is_allowed"),
         pytest.param(LONGEST, NO_FLAGS, None, id="longest"),
         pytest.param(b"a:1", STRIP, (b"a", b"a"), id="any_port"),
@@ -40,7 +40,7 @@ LONGEST = b"x" * LIMITS["HOST_BYTES"]
         pytest.param(b"[::1]:80", STRIP, (b"[::1]", b"[::1]"), id="port_after_brackets"),
         pytest.param(b"a:b:80", STRIP, (b"a:b", b"a:b"), id="last_colon"),
         pytest.param(b"a:1:80", STRIP | IGNORE, (b"a:1", b"a"), id="one_port_cut_and_one_ignored"),
-        pytest.param(b"A:x", IGNORE, (b"A:x", b"a"), id="ignored_whatever_it_is"),
+        pytest.param(b"A:x", IGNORE, (b"A:x", b"A"), id="ignored_whatever_it_is"),
         pytest.param(b"a:", IGNORE, (b"a:", b"a"), id="ignored_when_empty"),
         pytest.param(b"[::1]:80", IGNORE, (b"[::1]:80", b"[::1]"), id="ignored_after_brackets"),
         pytest.param(b"a:123456", IGNORE, (b"a:123456", b"a"), id="ignored_however_long"),
@@ -67,7 +67,7 @@ def test_authority(value: bytes, flags: RoutesFlag, want: tuple[bytes, bytes] | 
             read_authority([value], flags, 80)
         assert caught.value.reason is want
     else:
-        seen, host = want or (value, value.lower())
+        seen, host = want or (value, value)
         assert read_authority([value], flags, 80) == Authority(value=seen, host=host)
 
 
@@ -104,8 +104,11 @@ def leaf(*texts: bytes) -> list[Record]:
 
 @pytest.mark.parametrize(
     ("host", "want"),
-    [(A, 10), (B, 20), (b"c.x", 30), (b"c.y", Handover.NO_VIRTUAL_HOST), (b"", Handover.NO_VIRTUAL_HOST)],
-    ids=["first", "second", "wildcard", "none", "empty"],
+    [
+        *((A, 10), (B, 20), (A.upper(), 10), (b"c.x", 30), (b"C.X", 30)),
+        *((b"c.y", Handover.NO_VIRTUAL_HOST), (b"", Handover.NO_VIRTUAL_HOST)),
+    ],
+    ids=["first", "second", "in_capitals", "wildcard", "wildcard_in_capitals", "none", "empty"],
 )
 def test_domains(host: bytes, want: int | Handover) -> None:
     assert find(host, *leaf(A, B, ANY), wildcard=(ENDS_IN_X, hash_text(ANY))) == want

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmesh.compiler.interpreter.automaton import Step, read_output, run_automaton, step
+from kmesh.compiler.interpreter.automaton import read_output, run_automaton, step
 from kmesh.compiler.interpreter.broken import Broken
 from kmesh.records.constants import DEAD_STATE, EVENT_SHIFT, LIMITS, HeadEvent, SlotFlag
 from kmesh.records.layout import PAGE, PAGE_KEY, SLOT
@@ -69,7 +69,8 @@ def test_no_automaton_has_no_output() -> None:
 
 
 def test_step() -> None:
-    assert step(PAGES, 7, 0, ord("a")) == Step(10, 0)
+    first = step(PAGES, 7, 0, ord("a"))
+    assert (first.state, first.event, first.output) == (10, 0, 0)
     left = step(PAGES, 7, 10, ord("b"))
     assert (left.state, left.event, left.output) == (20, HeadEvent.FINAL, OUTPUT)
     assert read_output(PAGES, 7, 10) == OUTPUT
@@ -80,6 +81,11 @@ def test_an_output_that_is_not_on_the_page_is_broken(slot: int) -> None:
     pages = {PAGE_KEY.pack(7, 0): page({slot: (SlotFlag.OUTPUT, 0)})}
     with pytest.raises(Broken):
         read_output(pages, 7, slot)
+
+
+def test_an_output_that_no_one_asks_for_may_be_broken() -> None:
+    pages = {PAGE_KEY.pack(7, 0): page({LAST: (SlotFlag.OUTPUT, 5)})}
+    assert step(pages, 7, LAST, 0).state == 5
 
 
 def test_a_missing_page_is_broken() -> None:

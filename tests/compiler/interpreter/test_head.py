@@ -39,19 +39,19 @@ def read(received: bytes, events: list[int], output: int = ID) -> Head | Handove
         pytest.param(
             b"/?q=a ",
             [HeadEvent.TARGET, HeadEvent.PATH, NONE, HeadEvent.NAME, NONE, TARGET_END + HeadEvent.VALUE_END],
-            [(Field.PATH, 0, 1), (Field.TARGET, 0, 5), (ID, 4, 1)],
+            [(Field.PATH, 0, 1), (ID, 4, 1), (Field.TARGET, 0, 5)],
             id="target_ends_with_a_value",
         ),
         pytest.param(
             b"/?q= ",
             [HeadEvent.TARGET, HeadEvent.PATH, NONE, HeadEvent.NAME, TARGET_END + HeadEvent.VALUE_END],
-            [(Field.PATH, 0, 1), (Field.TARGET, 0, 4), (ID, 4, 0)],
+            [(Field.PATH, 0, 1), (ID, 4, 0), (Field.TARGET, 0, 4)],
             id="target_ends_with_an_empty_value",
         ),
         pytest.param(
             b"/?q ",
             [HeadEvent.TARGET, HeadEvent.PATH, NONE, TARGET_END + HeadEvent.BARE],
-            [(Field.PATH, 0, 1), (Field.TARGET, 0, 3), (ID, 3, 0)],
+            [(Field.PATH, 0, 1), (ID, 3, 0), (Field.TARGET, 0, 3)],
             id="target_ends_with_a_bare_name",
         ),
         pytest.param(b"q&", [NONE, HeadEvent.BARE], [(ID, 1, 0)], id="bare_name"),
@@ -140,7 +140,10 @@ def test_a_head_may_fill_the_bound() -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [11, 15, TARGET_END + 11, HeadEvent.FINAL, HeadEvent.FINAL + TARGET_END, 127, HeadEvent.HANDOVER, 146, 255],
+    [
+        *(11, 15, TARGET_END + 11, TARGET_END + HeadEvent.MARK, HeadEvent.FINAL, HeadEvent.FINAL + TARGET_END, 127),
+        *(HeadEvent.HANDOVER, HeadEvent.HANDOVER + max(Handover) + 1, 255),
+    ],
 )
 def test_an_event_that_is_none_is_broken(event: int) -> None:
     with pytest.raises(Broken):

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, Bounds
+from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, OverBound
 from kmesh.compiler.interpreter.decision import find_route
 from kmesh.compiler.interpreter.handed_over import HandedOver
-from kmesh.compiler.routes.bounds import MatcherTooLarge
-from kmesh.compiler.routes.compile import CompiledHost, HostOptions, OverBound, compile_virtual_host
+from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
 from kmesh.compiler.routes.decide import decide
 from kmesh.compiler.routes.ir import HandOver, Take
 from kmesh.compiler.routes.normalise import find_candidates
@@ -29,6 +28,7 @@ from kmesh.model.match import (
     PathMatch,
     PresentMatch,
     QueryParameterMatch,
+    RangeMatch,
     RouteMatch,
     StringKind,
     StringMatch,
@@ -70,7 +70,7 @@ class Records:
     def __init__(self, virtual_host: VirtualHost) -> None:
         self.compiled = compile_virtual_host(virtual_host, NO_OPTIONS)
         self.tables = merge_tables([Fragment.of(self.compiled.records)])
-        candidates = find_candidates(virtual_host, (), DEFAULT_BOUNDS)
+        candidates = find_candidates(virtual_host, (), Budget())
         self.fields = {condition.field for candidate in candidates for condition in candidate.conditions}
 
     def find(self, subject: Subject, chance: int = 0) -> int | Handover:
@@ -86,12 +86,12 @@ class Records:
 
 
 def check(virtual_host: VirtualHost, random: Random, subjects: int) -> None:
-    unions = Unions(bounds=DEFAULT_BOUNDS)
-    candidates = find_candidates(virtual_host, (), DEFAULT_BOUNDS)
+    unions = Unions(budget=Budget())
+    candidates = find_candidates(virtual_host, (), Budget())
     assert find_violations_in_candidates(candidates) == []
     try:
         graph = decide(candidates, unions)
-    except MatcherTooLarge:
+    except BoundExceeded:
         assert compile_virtual_host(virtual_host, NO_OPTIONS).limit
         return
     assert find_violations_in_graph(graph, candidates, unions) == []
@@ -140,7 +140,7 @@ def test_a_split_whose_match_is_no_route() -> None:
     headers = [(not_a, header("x-b", f"{i}")) for i in range(40)]
     headers += [(header("x-a", "ab"), header("x-b", f"{i}")) for i in range(40)]
     virtual_host = host(*(Route(match=RouteMatch(headers=both), action=TO_A) for both in headers))
-    graph = decide(find_candidates(virtual_host, (), DEFAULT_BOUNDS), Unions(bounds=DEFAULT_BOUNDS))
+    graph = decide(find_candidates(virtual_host, (), Budget()), Unions(budget=Budget()))
     assert any(isinstance(step, Take) and step.way == HandOver(Handover.NO_ROUTE) for step in graph.steps)
     records = Records(virtual_host)
     for value, want in [(b"a", Handover.NO_ROUTE), (b"ab", 43), (b"b", 3)]:
@@ -263,3 +263,57 @@ def test_just_within_bounds() -> None:
     assert compiled.limit is None
     tests = tuple(header(f"x-{n}", "a") for n in range(12))
     assert compile_virtual_host(host(Route(match=RouteMatch(headers=tests), action=TO_A)), NO_OPTIONS).limit is None
+
+
+NESTED = [path("/" + "a" * length) for length in range(120, 0, -1)]
+FEW_STEPS = Bounds(steps_of_work=50_000)
+
+
+def on_header(text: str, kind: StringKind) -> RouteMatch:
+    return RouteMatch(headers=(header("x-a", text, kind),))
+
+
+@pytest.mark.parametrize(
+    "matches",
+    [
+        pytest.param([RouteMatch(path=p, headers=(header("x", p.text),)) for p in NESTED], id="nested_prefixes"),
+        pytest.param([on_header(f".*v{n}[a-z]{{3}}.*", StringKind.REGEX) for n in range(60)], id="regexes"),
+        pytest.param([on_header(f"v{n}", StringKind.CONTAINS) for n in range(60)], id="contained"),
+        pytest.param([on_header(f"(a?){{150}}{n}", StringKind.REGEX) for n in range(9)], id="large_regexes"),
+        pytest.param([RouteMatch(path=path(f"/{n}")) for n in range(3000)], id="vectors"),
+        pytest.param([RouteMatch(path=path("/" + f"{n}" * 2000)) for n in range(99)], id="long_paths"),
+        pytest.param(
+            [
+                RouteMatch(headers=(HeaderMatch(name="x", value=RangeMatch(start=n, end=n + 2**40)),))
+                for n in range(60)
+            ],
+            id="ranges",
+        ),
+    ],
+)
+def test_work_is_bounded(matches: list[RouteMatch]) -> None:
+    """Whatever takes so long; and a little more than the bound is spent before that is seen."""
+    virtual_host = host(*(Route(match=match, action=TO_A) for match in matches))
+    limit = compile_virtual_host(virtual_host, NO_OPTIONS, bounds=FEW_STEPS).limit
+    assert limit is not None
+    assert (limit.bound, limit.limit) == ("steps of work", 50_000)
+    assert 50_000 < limit.needed < 100_000
+
+
+def numbered(count: int) -> VirtualHost:
+    """Each number begins others, and every value of x-a takes an automaton of its own: a page for each route."""
+    matches = [RouteMatch(path=path(f"/{n}"), headers=(header("x-a", f"{n}"),)) for n in range(count)]
+    return host(*(Route(match=match, action=TO_A) for match in matches))
+
+
+def test_ten_thousand_routes_are_within_bounds() -> None:
+    """With half of the work that may be spent."""
+    compiled = compile_virtual_host(numbered(10_000), NO_OPTIONS, bounds=Bounds(steps_of_work=5_000_000))
+    assert compiled.limit is None
+
+
+def test_the_size_of_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kmesh.compiler.routes.write_graph.RECORD_BYTES", 100_000)
+    limit = compile_virtual_host(numbered(100), NO_OPTIONS).limit
+    assert limit is not None
+    assert (limit.bound, limit.limit) == ("bytes of records", 100_000)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS
-from kmesh.compiler.routes.bounds import MatcherTooLarge
+from kmesh.compiler.automata import BoundExceeded, Budget
 from kmesh.compiler.routes.compile import HostOptions, compile_virtual_host
 from kmesh.compiler.routes.decide import decide
 from kmesh.compiler.routes.normalise import find_candidates
@@ -41,13 +40,13 @@ def decode_host(text: str) -> VirtualHost:
 
 def print_passes(host: VirtualHost) -> dict[str, str]:
     got = {}
-    unions = Unions(bounds=DEFAULT_BOUNDS)
-    candidates = find_candidates(host, (), DEFAULT_BOUNDS)
+    unions = Unions(budget=Budget())
+    candidates = find_candidates(host, (), unions.budget)
     assert find_violations_in_candidates(candidates) == []
     got["candidates"] = print_candidates(candidates) + "\n"
     try:
         graph = decide(candidates, unions)
-    except MatcherTooLarge as why:
+    except BoundExceeded as why:
         got["graph"] = f"{why}\n\n"
     else:
         assert find_violations_in_graph(graph, candidates, unions) == []

@@ -13,7 +13,7 @@ from kmesh.compiler.routes.unit import RoutingUnit, compile_routing, routing_id
 from kmesh.maps.diff import Ledger
 from kmesh.maps.image import MapImage, MapName, merge_tables
 from kmesh.model.listener import Normalization
-from kmesh.model.match import PathKind, PathMatch, RouteMatch
+from kmesh.model.match import HeaderMatch, PathKind, PathMatch, PresentMatch, RouteMatch
 from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost
 from kmesh.records.constants import Handover
 from kmesh.records.digest import name_id
@@ -97,14 +97,29 @@ def test_a_unit_made_from_another_is_the_one_made_afresh(change: object) -> None
 
 
 def test_wildcards_over_their_bound_are_the_relays_and_exact_domains_are_not() -> None:
-    wild = make_host(1, domains=("*.a-long-name.example",)), make_host(2, domains=("*",))
+    wild = make_host(1, domains=(f"*.{'a-long-name' * 9}.example",)), make_host(2, domains=("*",))
     routing = make_routing(make_host(0), *wild)
-    unit = compile_routing(routing, bounds=Bounds(states=20))
+    unit = compile_routing(routing, bounds=Bounds(states=80))
     assert route(unit, b"h0.x") == cluster("c0")
-    assert route(unit, b"b.a-long-name.example") == Handover.BOUND
+    assert route(unit, b"b.%s.example" % (b"a-long-name" * 9)) == Handover.BOUND
     assert route(unit, b"whatever") == Handover.BOUND
     (report,) = unit.reports
-    assert "20" in report.feature
+    assert "80" in report.feature
+
+
+def test_names_over_their_bound_are_the_relays_until_they_are_fewer() -> None:
+    """Which a configuration of one does not make a failure of the compilation."""
+    longest = HeaderMatch(name="x" * 400, value=PresentMatch())
+    match = RouteMatch(headers=(longest,))
+    asking = replace(make_host(0), routes=(Route(match=match, action=ClusterAction(cluster="c")),))
+    bounds = Bounds(states=300)
+    unit = compile_routing(make_routing(asking, make_host(1)), bounds=bounds)
+    assert route(unit, b"h0.x") == route(unit, b"h1.x") == route(unit, b"else") == Handover.BOUND
+    (report,) = unit.reports
+    assert (report.name, "300" in report.feature) == ("of all domains of r", True)
+    later = compile_routing(make_routing(make_host(0), make_host(1)), unit, bounds=bounds)
+    assert route(later, b"h0.x") == cluster("c0")
+    assert not list(later.reports)
 
 
 def test_a_unit_without_virtual_hosts_knows_none() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmesh.compiler.automata import DEFAULT_BOUNDS, Kind, Text
+from kmesh.compiler.automata import Budget, Kind, Text
 from kmesh.compiler.ir import ToCluster
 from kmesh.compiler.routes import ir
 from kmesh.compiler.routes.unions import Unions
@@ -54,7 +54,7 @@ chain = tuple(ir.Take(index=0, way=WAY, per_million=n + 1, otherwise=n - 1 if n 
 )
 def test_graphs(steps: tuple[ir.Step, ...], want: str | None) -> None:
     graph = ir.Graph(steps, len(steps) - 1 if steps else None)
-    got = find_violations_in_graph(graph, CANDIDATES, Unions(bounds=DEFAULT_BOUNDS))
+    got = find_violations_in_graph(graph, CANDIDATES, Unions(budget=Budget()))
     assert any(want in violation for violation in got) if want else got == []
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmesh.compiler.automata import AutomatonTooLarge, Bounds, pack_pages
+from kmesh.compiler.automata import BoundExceeded, Bounds, Budget, pack_pages
 from kmesh.compiler.interpreter.automaton import run_automaton
 from kmesh.compiler.routes.wildcards import build_wildcards
 from kmesh.compiler.semantics.virtual_host import find_virtual_host
@@ -50,5 +50,5 @@ def test_the_longest_suffix_comes_first_and_a_wildcard_is_not_empty(
 
 
 def test_more_wildcards_than_the_bound_are_refused_by_name() -> None:
-    with pytest.raises(AutomatonTooLarge, match="states"):
-        build_wildcards([b"*.a-long-name.example"], bounds=Bounds(states=10))
+    with pytest.raises(BoundExceeded, match="states"):
+        build_wildcards([b"*.a-long-name.example"], Budget(Bounds(states=10)))

@@ -460,3 +460,12 @@ def test_virtual_host_names_may_repeat() -> None:
     got = TYPE.decode(encode("RDS", {"name": "r", "virtual_hosts": hosts}))[1]
     assert isinstance(got, RouteConfiguration)
     assert [host.domains for host in got.virtual_hosts] == [("x",), ("y",)]
+
+
+def test_a_virtual_host_that_is_in_use_is_not_decoded_again() -> None:
+    hosts = [{"name": f"v{i}", "domains": [f"h{i}"], "routes": [route_to("a")]} for i in range(3)]
+    before = decode(virtual_hosts=hosts)
+    hosts[1] = {**hosts[1], "routes": [route_to("b")]}
+    after = decode(virtual_hosts=[{"name": "new", "domains": ["new"]}, *hosts])
+    pairs = zip(before.virtual_hosts, after.virtual_hosts[1:], strict=True)
+    assert [was is becomes for was, becomes in pairs] == [True, False, True]
