@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kmesh.compiler import Compilation, Compiler
+from kmesh.compiler.interpreter.requests import Matched, match_request
+from kmesh.compiler.routes.unit import routing_id
 from kmesh.maps.image import Fragment, MapImage, MapName
 from kmesh.model.address import V4_MAPPED, SocketAddress
 from kmesh.model.cluster import Cluster, Discovery, LbPolicy
@@ -19,7 +21,7 @@ from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import FilterChain, HttpConnectionManager, Listener, TcpProxy, WeightedCluster
 from kmesh.model.route import ClusterAction, Feature, Route, RouteConfiguration, VirtualHost
 from kmesh.model.snapshot import Snapshot
-from kmesh.records.constants import Reason
+from kmesh.records.constants import Handover, Reason
 from tests.support.distribution import measure
 from tests.support.snapshot_strategies import cluster_snapshots, listener_snapshots
 
@@ -207,19 +209,6 @@ ROUTES = RouteConfiguration(name="r", virtual_hosts=(HOST,))
         ),
         pytest.param(limit_chain, "listener l0", id="filter_chain"),
         pytest.param(limit_filter, "listener l0", id="network_filter"),
-        pytest.param(lambda s: with_routes(s, replace(ROUTES, features=ASKED)), "listener l0", id="route_config"),
-        pytest.param(
-            lambda s: with_routes(s, replace(ROUTES, virtual_hosts=(replace(HOST, features=ASKED),))),
-            "listener l0",
-            id="virtual_host",
-        ),
-        pytest.param(
-            lambda s: with_routes(
-                s, replace(ROUTES, virtual_hosts=(replace(HOST, routes=(replace(ROUTE, features=ASKED),)),))
-            ),
-            "listener l0",
-            id="route",
-        ),
         pytest.param(
             lambda s: replace(s, clusters={"c0": replace(s.clusters["c0"], limitations=REFUSED)}),
             "cluster c0",
@@ -238,6 +227,27 @@ def test_every_refused_limitation_refuses_and_is_reported(
     got = Compiler().compile(limit(make_mesh(1, 3)))
     assert measure(got.image, SERVICE) == {Reason.UNSUPPORTED: 1}
     assert [f"{r.kind} {r.name}" for r in got.reports if r.effect is Effect.REFUSED] == [resource]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(replace(ROUTES, features=ASKED), id="route_config"),
+        pytest.param(replace(ROUTES, virtual_hosts=(replace(HOST, features=ASKED),)), id="virtual_host"),
+        pytest.param(
+            replace(ROUTES, virtual_hosts=(replace(HOST, routes=(replace(ROUTE, features=ASKED),)),)), id="route"
+        ),
+    ],
+)
+def test_what_routes_ask_for_is_handed_over_and_reported(config: RouteConfiguration) -> None:
+    """Requests that could go on without it are not let through, in the kernel or at connect."""
+    got = Compiler().compile(with_routes(make_mesh(1, 3), config))
+    assert measure(got.image, SERVICE) == {Reason.ROUTED: 1}
+    (unit,) = got.routings
+    head, tables = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", got.image.tables()
+    matched = match_request(tables, routing_id(unit), head, port=80, draw=lambda: 0, cursors={})
+    assert matched == Matched(handover=Handover.WAYPOINT)
+    assert [f"{r.kind} {r.name}" for r in got.reports if r.effect is Effect.REFUSED] == ["listener l0"]
 
 
 def test_routes_without_limitation_are_followed() -> None:

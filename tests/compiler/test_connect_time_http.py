@@ -1,17 +1,21 @@
-"""Which HTTP listeners are decided at connect, and what is said of the others."""
+"""Which HTTP listeners are decided at connect, and where the requests of the others go."""
 
 from __future__ import annotations
 
 import pytest
 
-from kmesh.compiler import Compiler
+from kmesh.compiler import Compilation, Compiler
+from kmesh.compiler.interpreter.requests import match_request
+from kmesh.compiler.routes.unit import routing_id
 from kmesh.model.address import SocketAddress
-from kmesh.records.constants import Reason
+from kmesh.records.constants import Handover, Reason
+from kmesh.records.digest import name_id
 from tests.support.distribution import measure
 from tests.support.snapshot_text import parse_address, read_snapshot
 
 SERVICE = parse_address("10.96.0.1:80")
 A = parse_address("10.0.0.1:80")
+NAMES = {name_id("cluster", name): name for name in ("a", "b", "h2")}
 SNAPSHOT = """
 listeners:
   l: {{addresses: ["10.96.0.1:80"], filter_chains: [{{network: !HttpConnectionManager {{rds_name: r}}}}]}}
@@ -50,48 +54,79 @@ REDIRECT = "{match: {path: {text: /x}}, action: !Redirect {path: /y}}"
         pytest.param(routes(host("*", route("gone"))), Reason.NO_CLUSTER, "no such cluster", id="missing_cluster"),
         pytest.param("", Reason.NO_ROUTE, "", id="missing_route_config"),
         pytest.param(routes(), Reason.NO_ROUTE, "", id="no_virtual_host"),
+    ],
+)
+def test_decided_at_connect(config: str, want: SocketAddress | Reason, feature: str) -> None:
+    got = Compiler().compile(read_snapshot(SNAPSHOT.format(routes=config)))
+    assert measure(got.image, SERVICE) == {want: 1}
+    assert got.routings == {}
+    assert [report.feature for report in got.reports] == ([feature] if feature else [])
+
+
+@pytest.mark.parametrize(
+    ("config", "want", "feature"),
+    [
         pytest.param(
             routes(host("*", route("a", matches_all=False), route("b"))),
-            Reason.UNSUPPORTED,
+            {("x", "/x"): "a", ("x", "/y"): "b"},
             "routes to several clusters",
             id="two_clusters",
         ),
         pytest.param(
             routes(host("x", route("b")), host("*", route("a"))),
-            Reason.UNSUPPORTED,
+            {("x", "/"): "b", ("y", "/"): "a"},
             "routes to several clusters",
             id="two_clusters_by_host",
         ),
         pytest.param(
-            routes(host("*", REDIRECT, route("a"))), Reason.UNSUPPORTED, "route action redirect", id="other_action"
+            routes(host("*", REDIRECT, route("a"))),
+            {("x", "/x"): Handover.ACTION, ("x", "/y"): "a"},
+            "route action redirect",
+            id="other_action",
         ),
         pytest.param(
             routes(host("*", route("a", matches_all=False))),
-            Reason.UNSUPPORTED,
+            {("x", "/x"): "a", ("x", "/y"): Handover.NO_ROUTE},
             "a virtual host without a route for every request",
             id="some_requests_without_route",
         ),
         pytest.param(
             routes(host("*")),
-            Reason.UNSUPPORTED,
+            {("x", "/"): Handover.NO_ROUTE},
             "a virtual host without a route for every request",
             id="host_without_routes",
         ),
         pytest.param(
             routes(host("x", route("a"))),
-            Reason.UNSUPPORTED,
+            {("x", "/"): "a", ("y", "/"): Handover.NO_VIRTUAL_HOST},
             "virtual hosts without one for every domain",
             id="some_hosts_unknown",
         ),
         pytest.param(
             routes(host("*", route("h2"))),
-            Reason.UNSUPPORTED,
+            {("x", "/"): "h2"},
             "HTTP/2 to cluster 'h2' whatever the client speaks",
             id="http2_upstream",
         ),
     ],
 )
-def test_http(config: str, want: SocketAddress | Reason, feature: str) -> None:
+def test_decided_for_each_request(config: str, want: dict[tuple[str, str], str | Handover], feature: str) -> None:
+    """At connect such a connection leads to routes, by which each (Host, path) goes its own way."""
     got = Compiler().compile(read_snapshot(SNAPSHOT.format(routes=config)))
-    assert measure(got.image, SERVICE) == {want: 1}
-    assert [report.feature for report in got.reports] == ([feature] if feature else [])
+    assert measure(got.image, SERVICE) == {Reason.ROUTED: 1}
+    assert {request: follow(got, *request) for request in want} == want
+    assert [report.feature for report in got.reports] == [feature]
+
+
+def follow(compilation: Compilation, authority: str, path: str) -> str | Handover:
+    """The cluster that a request goes to, or why it is handed over."""
+    (unit,) = compilation.routings
+    matched = match_request(
+        compilation.image.tables(),
+        routing_id(unit),
+        f"GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode(),
+        port=SERVICE.port,
+        draw=lambda: 0,
+        cursors={},
+    )
+    return matched.handover or NAMES[matched.cluster]

@@ -15,7 +15,7 @@ import pytest
 from kmesh.errors import KernelError, VerifierRejected
 from kmesh.kernel import sources
 from kmesh.kernel.features import Features, probe_features
-from kmesh.kernel.hooks import HOOKS
+from kmesh.kernel.hooks import HOOKS, PROGRAMS
 from kmesh.kernel.programs import attach, load, remove_stale
 from kmesh.kernel.tables import KernelTables
 from kmesh.kernel.uninstall import uninstall
@@ -63,7 +63,7 @@ def test_a_build_cut_short_is_not_adopted(fresh: Kernel) -> None:
     fresh.build.programs_dir.rename(fresh.build.programs_dir.with_name(fresh.build.programs_dir.name + "-partial"))
     again = load(fresh.paths, probe_features())
     assert not again.was_adopted
-    assert set(again.program_infos()) == set(HOOKS)
+    assert set(again.program_infos()) == set(PROGRAMS)
 
 
 def test_attaching_again_changes_nothing(fresh: Kernel) -> None:

@@ -195,7 +195,7 @@ def _follow_routes(snapshot: Snapshot, config: RouteConfiguration | None) -> Way
     (only, *others) = outcomes
     cluster = snapshot.clusters.get(only or "")
     if others or only is None or (cluster and cluster.upstream_http is UpstreamHttp.HTTP2):
-        return ((Reason.UNSUPPORTED, 1),)
+        return ((Reason.ROUTED, 1),)
     return ((only, 1),)
 
 
