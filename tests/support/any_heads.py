@@ -11,7 +11,7 @@ from random import Random
 
 from kmesh.records.constants import LIMITS
 
-__all__ = ["DEFAULT_WORDS", "HOSTILITIES", "Words", "any_head", "good_head"]
+__all__ = ["CONNECTIONS", "DEFAULT_WORDS", "HOSTILITIES", "LENGTHS", "Words", "any_head", "good_head"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +152,18 @@ _TARGETS = (
     b"/\x7f",
     b"/\t",
 )
+_RELAYED = (b"Transfer-Encoding", b"transfer-encoding", b"Expect", b"Upgrade", b"upgrade")
+LENGTHS = (
+    *(b"0", b"1", b"5", b"10", b"65536", b"65537", b"1048576", b"1048577", b"999999999999999", b"00000000000000005"),
+    *(b"000000000000005", b"0000000000000005", b"9999999999999999", b"18446744073709551621", b"4294967301", b""),
+    *(b"+5", b"-5", b"5 5", b"5,5", b"5, 5", b"5;", b"0x5", b"5e0", b"5.0", b"\xb2", b"a", b"5\t5", b",", b"05"),
+)
+"""Of bodies, as Content-Length has them and should not."""
+CONNECTIONS = (
+    *(b"close", b"Close", b"CLOSE", b"keep-alive", b"Keep-Alive", b"KEEP-ALIVE", b"keep-alive, close", b"upgrade"),
+    *(b"close, te", b"TE", b"te, keep-alive", b"keep-alive,", b"", b"keep-aliv", b"keep-alivee", b"keep_alive"),
+    *(b"k\xe5ep-alive", b"Keep-Alive, Upgrade", b"content-length", b"close\tkeep-alive", b"Keep-\xc1live"),
+)
 _TLS_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(range(64))
 _BLANKS = (b"", b" ", b" ", b" ", b"\t", b" \t ", b"  ")
 _HEAD_BYTES = LIMITS["HEAD_BYTES"]
@@ -259,6 +271,16 @@ def _odd_value(random: Random) -> bytes:
     return _line(random, random.choice((b"x-a", b"x-z", b"accept")), value)
 
 
+def _framing(random: Random) -> bytes:
+    """What says where a body ends and what becomes of the connection, well or badly."""
+    name = random.choice((b"Content-Length", b"content-length", b"Connection", b"CONNECTION", *_RELAYED))
+    if name.lower() == b"content-length":
+        return _line(random, name, random.choice(LENGTHS))
+    if name.lower() == b"connection":
+        return _line(random, name, random.choice(CONNECTIONS))
+    return _line(random, name, random.choice((b"chunked", b"100-continue", b"websocket", b"", b"gzip, chunked")))
+
+
 def _many_blanks(random: Random) -> bytes:
     """Behind a value: 16 are cut, not 17."""
     blanks = bytes(random.choices(b" \t", k=random.choice((14, 15, 16, 17, 18, 40))))
@@ -323,6 +345,7 @@ HOSTILITIES: tuple[Callable[[Random, bytes], bytes], ...] = (
     *(_cut, _change_byte, _change_byte, _flip_bit, _flip_bit, _insert_byte, _delete_byte, _break_line_end),
     *(_set_method, _set_target, _set_version, _no_host, _many_parameters, _long_target, _fill_up, _not_http),
     *(_empty_line_first, _add_lines(_host_again), _add_lines(_odd_name), _add_lines(_odd_value)),
-    *(_add_lines(_many_blanks), _add_lines(_long_value), _add_lines(_long_name), _add_lines(_many_lines)),
+    *(_add_lines(_framing), _add_lines(_many_blanks), _add_lines(_long_value), _add_lines(_long_name)),
+    _add_lines(_many_lines),
 )
 """Ways to make a worse head of a head, or of what another way left of it."""

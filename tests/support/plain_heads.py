@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kmesh.compiler.semantics import Request
 from kmesh.records.constants import LIMITS, Handover, Mark
 
-__all__ = ["NOT_READ", "PlainHead", "find_marks", "read_plain"]
+__all__ = ["FRAMING", "NOT_READ", "PlainHead", "find_marks", "hands_over", "read_plain"]
 
 _HEAD = re.compile(
     rb"(?P<method>GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE) (?P<target>/[!\"$-~]*) HTTP/1\.1\r\n"
@@ -23,6 +23,9 @@ _MARKS = {
     Mark.PARAMETER: re.compile(rb";"),
     Mark.ESCAPABLE: re.compile(rb'["<>^`{|}]'),
 }
+FRAMING = frozenset(("host", "content-length", "connection"))
+"""Headers that every reader records."""
+_RELAYED = re.compile(rb"\r\n(transfer-encoding|expect|upgrade):", re.I)
 NOT_READ = frozenset(
     (
         *(Handover.MALFORMED, Handover.INCOMPLETE, Handover.METHOD, Handover.TARGET, Handover.VERSION),
@@ -38,6 +41,11 @@ class PlainHead:
     length: int
     has_many_blanks: frozenset[str]
     """Names, in lower case, of headers with a value behind which there are more blanks than a reader cuts."""
+
+
+def hands_over(received: bytes) -> bool:
+    """Whether a line of the head, or what may be one, has a name that ends the reading."""
+    return bool(_RELAYED.search(received))
 
 
 def read_plain(received: bytes) -> PlainHead | None:

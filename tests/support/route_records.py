@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import cycle, product
 
+from kmesh.compiler.interpreter.framing import frame_request
+from kmesh.compiler.interpreter.head import Head, read_head
 from kmesh.compiler.interpreter.requests import Matched, match_request
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.reference import Tables
 from kmesh.compiler.routes.unit import RoutingUnit, compile_routing, routing_id
-from kmesh.maps.image import merge_tables
+from kmesh.maps.image import MapName, merge_tables
 from kmesh.records.constants import Handover
 from kmesh.records.digest import name_id
 from tests.support.route_oracle import CLUSTERS, Answer, Case, decode_case
@@ -53,6 +55,15 @@ class CompiledCase:
             return frozenset(_CLUSTERS.get(matched.cluster, "") for matched in found)
         assert len(reasons) == 1, f"{reasons} by chance"
         return reasons.pop()
+
+    def carry(self, head: bytes, port: int) -> Outcome:
+        """Likewise, and FRAMING where it is not plain where the request ends."""
+        outcome = self.match(head, port)
+        if isinstance(outcome, Handover):
+            return outcome
+        read = read_head(self.tables[MapName.PAGE], self.unit.head.automaton, head)
+        assert isinstance(read, Head), "it was matched"
+        return Handover.FRAMING if frame_request(read, head) is Handover.FRAMING else outcome
 
     def _match_each(self, head: bytes, port: int) -> Iterator[Matched]:
         """Once for each pair of draws; once only where none is asked for."""

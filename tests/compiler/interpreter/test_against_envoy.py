@@ -155,7 +155,7 @@ def test_odd_heads_that_are_routed() -> None:
         for port, case in zip(ports, cases, strict=True):
             compiled = CompiledCase(case=case)
             for name, head in odd_heads(random):
-                outcome = compiled.match(head, port)
+                outcome = compiled.carry(head, port)
                 assert outcome is not Handover.BROKEN, head
                 if not isinstance(outcome, Handover) and head.count(b"\n") <= MAX_LINES:
                     routed[name] += 1

@@ -41,7 +41,7 @@ from kmesh.model.route_features import Place, classify
 from kmesh.records.constants import LIMITS, Handover, Mark
 from kmesh.records.digest import name_id
 from tests.support.any_heads import any_head
-from tests.support.plain_heads import NOT_READ, PlainHead, find_marks, read_plain
+from tests.support.plain_heads import FRAMING, NOT_READ, PlainHead, find_marks, hands_over, read_plain
 from tests.support.plain_route_cases import make_plain_case
 from tests.support.route_cases import make_case
 from tests.support.route_oracle import PORT_MARK, Case, decode_case, write_request
@@ -93,10 +93,10 @@ def compare(unit: Unit, head: bytes, draws: list[int]) -> Handover:
     got = unit.match(head, draws)
     plain = read_plain(head)
     if plain is None:
-        assert got.handover in NOT_READ, got
+        assert got.handover in NOT_READ | ({Handover.FRAMING} if hands_over(head) else set()), got
         return got.handover
     routed = unit.route(plain.request, draws[0])
-    assert got.handover in allow(unit, plain, routed), (got, routed)
+    assert got.handover in allow(unit, head, plain, routed), (got, routed)
     if got.handover is Handover.NONE:
         assert got.route == routed.index
         assert got.cluster in {name_id("cluster", name) for name in clusters_of(routed)}
@@ -113,14 +113,16 @@ def clusters_of(routed: Routed) -> set[str]:
             return set()
 
 
-def allow(unit: Unit, plain: PlainHead, routed: Routed) -> Allowed:
+def allow(unit: Unit, head: bytes, plain: PlainHead, routed: Routed) -> Allowed:
     names = [name.lower().decode() for name, _ in plain.request.headers]
     looked_at = names_of(unit.config.virtual_hosts)
     reading = set()
-    if plain.has_many_blanks & (looked_at | {"host"}):
+    if plain.has_many_blanks & (looked_at | FRAMING):
         reading.add(Handover.MALFORMED)
     if count_fields(plain.request, looked_at) > LIMITS["REQUEST_FIELDS"]:
         reading.add(Handover.FIELDS)
+    if hands_over(head[: plain.length]):
+        return frozenset((Handover.FRAMING, *reading))
     hosts = [value for name, value in plain.request.headers if name.lower() == b"host"]
     early = find_early(unit, plain.request, hosts)
     if early:
@@ -184,7 +186,7 @@ def names_of(hosts: tuple[VirtualHost, ...]) -> set[str]:
 
 def count_fields(request: Request, names: set[str]) -> int:
     """At most: whether a query parameter is looked at is not asked."""
-    headers = sum(name.lower().decode() in names | {"host"} for name, _ in request.headers)
+    headers = sum(name.lower().decode() in names | FRAMING for name, _ in request.headers)
     return 3 + headers + request.target.count(b"&") + request.target.count(b"?")
 
 
