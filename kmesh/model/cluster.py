@@ -8,7 +8,11 @@ from enum import Enum
 from kmesh.model.endpoint import ClusterLoadAssignment
 from kmesh.model.limitation import Limitation
 
-__all__ = ["Cluster", "Discovery", "DnsFamily", "DnsOptions", "LbPolicy", "TransportMatch", "UpstreamHttp"]
+__all__ = ["DEFAULT_CONNECT_TIMEOUT_S", "Cluster", "Discovery", "DnsFamily", "DnsOptions", "LbPolicy"]
+__all__ += ["TransportMatch", "UpstreamHttp"]
+
+DEFAULT_CONNECT_TIMEOUT_S = 5.0
+"""Cluster.connect_timeout where the cluster has none."""
 
 
 class Discovery(Enum):
@@ -85,6 +89,8 @@ class Cluster:
     panic_threshold_percent: float = 0.0
     """healthy_panic_threshold where the configuration gives one. Absent means 0 here, not Envoy's 50:
     unhealthy endpoints are left out unless the configuration asks for them (docs/decisions)."""
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
+    """For connections that the relay makes; the kernel's own are not timed."""
     upstream_http: UpstreamHttp = UpstreamHttp.HTTP1
     transports: tuple[TransportMatch, ...] = ()
     """Empty means plaintext for every endpoint."""

@@ -8,16 +8,21 @@ Source: envoy/config/route/v3/route.proto and route_components.proto.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
+from kmesh.model.edits import NO_EDITS, NO_REWRITE, HeaderEdits, RegexRewrite, Rewrite
 from kmesh.model.limitation import Limitation
 from kmesh.model.match import ANY_REQUEST, RouteMatch
 from kmesh.model.route_features import classify
 from kmesh.model.weighted_cluster import WeightedCluster
 
-__all__ = ["Action", "ClusterAction", "ClusterHeader", "DirectResponse", "Feature", "OtherAction", "Redirect"]
-__all__ += ["RegexRewrite", "Route", "RouteConfiguration", "VirtualHost", "WeightedClusters"]
-__all__ += ["limitations_of_features"]
+__all__ = ["DEFAULT_TIMEOUT_S", "Action", "ClusterAction", "ClusterHeader", "DirectResponse", "Feature"]
+__all__ += ["OtherAction", "Redirect", "RegexRewrite", "RequireTls", "Route", "RouteConfiguration", "VirtualHost"]
+__all__ += ["WeightedClusters", "limitations_of_features"]
+
+DEFAULT_TIMEOUT_S = 15.0
+"""RouteAction.timeout where the route has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +61,6 @@ class ClusterHeader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegexRewrite:
-    pattern: str
-    substitution: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect:
     """Answer with another location; empty parts are those of the request."""
 
@@ -97,9 +96,21 @@ Action = ClusterAction | WeightedClusters | ClusterHeader | Redirect | DirectRes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
+    """Timeouts are in seconds; None is no limit, or for `idle_timeout_s` the connection manager's."""
+
     name: str = ""
     match: RouteMatch = ANY_REQUEST
     action: Action
+    timeout_s: float | None = DEFAULT_TIMEOUT_S
+    """From the end of the request to the end of its answer."""
+    idle_timeout_s: float | None = None
+    """Between one byte of the exchange and the next."""
+    connect_retries: int = 0
+    """How often another endpoint is tried when one cannot be reached."""
+    no_cluster_status: int = 503
+    """cluster_not_found_response_code."""
+    rewrite: Rewrite = NO_REWRITE
+    edits: HeaderEdits = NO_EDITS
     features: tuple[Feature, ...] = ()
 
     @property
@@ -113,6 +124,15 @@ class Route:
         return limitations_of_features(self.features)
 
 
+class RequireTls(Enum):
+    """VirtualHost.TlsRequirementType: which requests in plaintext are sent to the same place under https."""
+
+    NONE = "NONE"
+    EXTERNAL_ONLY = "EXTERNAL_ONLY"
+    """Those that come from outside, as Envoy tells it by the peer's address and x-forwarded-for."""
+    ALL = "ALL"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class VirtualHost:
     name: str
@@ -120,6 +140,8 @@ class VirtualHost:
     """As configured; compared without regard to case."""
     routes: tuple[Route, ...]
     """The first that matches is taken."""
+    require_tls: RequireTls = RequireTls.NONE
+    edits: HeaderEdits = NO_EDITS
     features: tuple[Feature, ...] = ()
 
     @property
@@ -137,6 +159,10 @@ class RouteConfiguration:
     ignores_path_parameters: bool = False
     """ignore_path_parameters_in_path_matching: paths are compared without what follows a semicolon in
     each of their segments."""
+    most_specific_edits_win: bool = False
+    """most_specific_header_mutations_wins: the configuration's edits are made first, the route's last; else the
+    other way round."""
+    edits: HeaderEdits = NO_EDITS
     features: tuple[Feature, ...] = ()
 
     @property

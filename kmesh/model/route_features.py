@@ -17,7 +17,8 @@ from enum import Enum
 
 from kmesh.model.limitation import Effect
 
-__all__ = ["DEFAULT_RETRY", "NO_TIMEOUT", "PROXY_HEADER_MATCH", "ROUTE_FEATURES", "Place", "RouteFeature", "classify"]
+__all__ = ["DEFAULT_RETRY", "EXTERNAL_TLS", "FRAMING_HEADER", "HEADER_FORMATTER", "NO_TIMEOUT"]
+__all__ += ["PROXY_HEADER_MATCH", "RAW_HEADER_VALUE", "ROUTE_FEATURES", "Place", "RouteFeature", "classify"]
 
 
 class Place(Enum):
@@ -39,6 +40,10 @@ class RouteFeature:
 
 NO_TIMEOUT = "RouteAction.timeout of 0s"
 DEFAULT_RETRY = "RouteAction.retry_policy, Istio's default"
+HEADER_FORMATTER = "HeaderValue.value with a formatter"
+RAW_HEADER_VALUE = "HeaderValue.raw_value"
+FRAMING_HEADER = "HeaderValue.key of a header about the connection or the length"
+EXTERNAL_TLS = "VirtualHost.require_tls of EXTERNAL_ONLY"
 PROXY_HEADER_MATCH = "RouteMatch.headers on what a proxy sets"
 
 _UNKNOWN = RouteFeature(
@@ -62,14 +67,15 @@ _HEADERS = (
     "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove"
 )
 _REWRITTEN = "the head is rewritten in user space before it goes on"
-_ANSWERED = "the bytes of a head are passed on as they are, so it is rewritten in user space"
+_ANSWERED = "the kernel passes the bytes of a head on as they are, so it is rewritten in user space"
 _PER_FILTER = "configures HTTP filters, and none runs here; a waypoint runs them"
 _LIMITER = "asks a rate limit service"
-_RETRIES = "an exchange that is to be repeated is kept by the relay until its answer has come"
+_RETRIES = "not done yet: nothing keeps an exchange that may have to be repeated"
 _NO_HOP = "describes a proxy hop in headers of its own, and there is no hop"
 _NO_BUFFER = "bounds a proxy's buffers, and no proxy holds bytes"
 _TIMED = "the relay times what the kernel cannot"
-_MIRRORED = "requests are copied in user space"
+_MIRRORED = "not done yet: nothing copies requests"
+_FORMATTED = "not done yet: nothing fills in Envoy's formatters"
 _PLUGIN = "names code of an Envoy build"
 _NO_CONDITION = "depends on what filters leave behind, and none runs here"
 
@@ -124,29 +130,33 @@ _ROUTE_ACTION: Mapping[str, RouteFeature] = {
         "HTTP/2 and gRPC, which this path does not carry; retriable-status-codes: a 503 of the server is passed on",
     ),
     **_rows(Place.RELAY, Effect.UNENFORCED, f"{_TIMED}; 15 s when there is none", "RouteAction", "timeout"),
-    **_rows(Place.RELAY, Effect.UNENFORCED, _TIMED, "RouteAction", "idle_timeout flush_timeout"),
-    **_rows(Place.RELAY, Effect.UNENFORCED, _TIMED, "MaxStreamDuration",
+    **_rows(Place.RELAY, Effect.UNENFORCED, _TIMED, "RouteAction", "idle_timeout"),
+    **_rows(Place.REFUSED, Effect.UNENFORCED, "not done yet: nothing times it", "RouteAction", "flush_timeout"),
+    **_rows(Place.REFUSED, Effect.UNENFORCED, "not done yet: nothing times it", "MaxStreamDuration",
             "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"),
     **_rows(Place.KERNEL, Effect.UNENFORCED, "about gRPC's timeouts, which need HTTP/2", "RouteAction",
             "max_grpc_timeout grpc_timeout_offset"),
-    **_rows(Place.RELAY, Effect.UNENFORCED, _RETRIES, "RouteAction", "retry_policy hedge_policy"),
+    **_rows(Place.REFUSED, Effect.UNENFORCED, _RETRIES, "RouteAction", "retry_policy hedge_policy"),
     **_rows(Place.REFUSED, Effect.UNENFORCED, _PLUGIN, "RouteAction", "retry_policy_typed_config"),
     **_rows(Place.KERNEL, Effect.UNENFORCED, "chooses among circuit breakers, which are the cluster's",
             "RouteAction", "priority"),
     **_rows(Place.RELAY, Effect.REFUSED, _REWRITTEN, "RouteAction",
-            "prefix_rewrite regex_rewrite path_rewrite host_rewrite_literal auto_host_rewrite host_rewrite_header"
-            " host_rewrite_path_regex host_rewrite append_x_forwarded_host"),
+            "prefix_rewrite regex_rewrite host_rewrite_literal host_rewrite_header host_rewrite_path_regex"
+            " append_x_forwarded_host"),
+    **_rows(Place.REFUSED, Effect.REFUSED, _FORMATTED, "RouteAction", "path_rewrite host_rewrite"),
+    **_rows(Place.REFUSED, Effect.REFUSED, "not done yet: endpoints are not known by their host names", "RouteAction",
+            "auto_host_rewrite"),
     **_rows(Place.REFUSED, Effect.REFUSED, _PLUGIN, "RouteAction", "path_rewrite_policy"),
-    **_rows(Place.RELAY, Effect.REFUSED, _MIRRORED, "RouteAction", "request_mirror_policies"),
+    **_rows(Place.REFUSED, Effect.REFUSED, _MIRRORED, "RouteAction", "request_mirror_policies"),
     **_rows(Place.WAYPOINT, Effect.REFUSED, _LIMITER, "RouteAction", "rate_limits"),
     **_rows(Place.WAYPOINT, Effect.REFUSED, "answers preflight requests, which a filter does", "RouteAction", "cors"),
-    **_rows(Place.RELAY, Effect.REFUSED, "endpoints are chosen by a hash of the request in user space",
+    **_rows(Place.REFUSED, Effect.REFUSED, "not done yet: endpoints are not chosen by a hash of the request",
             "RouteAction", "hash_policy"),
     **_rows(Place.REFUSED, Effect.REFUSED, "endpoints are not yet told apart by metadata",
             "RouteAction", "metadata_match"),
     **_rows(Place.WAYPOINT, Effect.REFUSED, "redirects are followed by a full proxy only", "RouteAction",
             "internal_redirect_policy internal_redirect_action"),
-    **_rows(Place.KERNEL, None, "where there is no such cluster the request is refused", "RouteAction",
+    **_rows(Place.KERNEL, None, "where there is no such cluster the relay answers with it", "RouteAction",
             "cluster_not_found_response_code"),
     **_rows(Place.KERNEL, None, "about TLS early data, and TLS ends elsewhere", "RouteAction", "early_data_policy"),
     **_rows(Place.KERNEL, None, "chooses among rate limits, which are features of their own", "RouteAction",
@@ -160,6 +170,9 @@ _ROUTE_ACTION: Mapping[str, RouteFeature] = {
 }  # fmt: skip
 
 _ROUTE: Mapping[str, RouteFeature] = {
+    **_row(HEADER_FORMATTER, Place.REFUSED, Effect.REFUSED, _FORMATTED),
+    **_row(FRAMING_HEADER, Place.REFUSED, Effect.REFUSED, "what a message is would no more be what its head says"),
+    **_row(RAW_HEADER_VALUE, Place.REFUSED, Effect.REFUSED, "not done yet: header values are text"),
     **_rows(Place.RELAY, Effect.REFUSED, _ANSWERED, "Route", _HEADERS),
     **_rows(Place.WAYPOINT, Effect.REFUSED, _PER_FILTER, "Route", "typed_per_filter_config"),
     **_rows(Place.KERNEL, None, _NO_BUFFER, "Route", "per_request_buffer_limit_bytes request_body_buffer_limit"),
@@ -168,13 +181,15 @@ _ROUTE: Mapping[str, RouteFeature] = {
 _VIRTUAL_HOST: Mapping[str, RouteFeature] = {
     **_rows(Place.RELAY, Effect.REFUSED, _ANSWERED, "VirtualHost", _HEADERS),
     **_rows(Place.WAYPOINT, Effect.REFUSED, _PER_FILTER, "VirtualHost", "typed_per_filter_config"),
-    **_rows(Place.RELAY, Effect.REFUSED, _MIRRORED, "VirtualHost", "request_mirror_policies"),
+    **_rows(Place.REFUSED, Effect.REFUSED, _MIRRORED, "VirtualHost", "request_mirror_policies"),
     **_rows(Place.WAYPOINT, Effect.REFUSED, _LIMITER, "VirtualHost", "rate_limits"),
     **_rows(Place.WAYPOINT, Effect.REFUSED, "answers preflight requests, which a filter does", "VirtualHost", "cors"),
     **_rows(Place.REFUSED, Effect.REFUSED, "a tree of matchers in place of routes", "VirtualHost", "matcher"),
     **_rows(Place.RELAY, Effect.REFUSED, "requests without TLS are redirected in user space", "VirtualHost",
             "require_tls"),
-    **_rows(Place.RELAY, Effect.UNENFORCED, _RETRIES, "VirtualHost", "retry_policy hedge_policy"),
+    **_row(EXTERNAL_TLS, Place.REFUSED, Effect.REFUSED,
+           "not done yet: nothing tells where a request comes from as Envoy does"),
+    **_rows(Place.REFUSED, Effect.UNENFORCED, _RETRIES, "VirtualHost", "retry_policy hedge_policy"),
     **_rows(Place.REFUSED, Effect.UNENFORCED, _PLUGIN, "VirtualHost", "retry_policy_typed_config"),
     **_rows(Place.KERNEL, None, _NO_HOP, "VirtualHost",
             "include_request_attempt_count include_attempt_count_in_response include_is_timeout_retry_header"),
@@ -183,9 +198,11 @@ _VIRTUAL_HOST: Mapping[str, RouteFeature] = {
 }  # fmt: skip
 
 _ROUTE_CONFIGURATION: Mapping[str, RouteFeature] = {
-    **_rows(Place.RELAY, Effect.REFUSED, _ANSWERED, "RouteConfiguration", f"{_HEADERS} internal_only_headers"),
+    **_rows(Place.RELAY, Effect.REFUSED, _ANSWERED, "RouteConfiguration", _HEADERS),
+    **_rows(Place.REFUSED, Effect.REFUSED, "not done yet: nothing tells where a request comes from as Envoy does",
+            "RouteConfiguration", "internal_only_headers"),
     **_rows(Place.WAYPOINT, Effect.REFUSED, _PER_FILTER, "RouteConfiguration", "typed_per_filter_config"),
-    **_rows(Place.RELAY, Effect.REFUSED, _MIRRORED, "RouteConfiguration", "request_mirror_policies"),
+    **_rows(Place.REFUSED, Effect.REFUSED, _MIRRORED, "RouteConfiguration", "request_mirror_policies"),
     **_rows(Place.REFUSED, Effect.REFUSED, "virtual hosts on demand are not asked for", "RouteConfiguration", "vhds"),
     **_rows(Place.REFUSED, Effect.REFUSED, "virtual hosts are chosen by Host only", "RouteConfiguration",
             "vhost_header"),

@@ -3,8 +3,19 @@
 Reads the model only. The matchers that the compiler makes are held against this in turn; `kmeshctl explain` shows it.
 """
 
+from kmesh.compiler.semantics.location import rewrite_prefix
 from kmesh.compiler.semantics.request import Reply, Request, Subject
-from kmesh.compiler.semantics.routing import Outcome, Rejection, Routed, ToCluster, ToOneOf, Undecided, route_request
+from kmesh.compiler.semantics.routing import (
+    Outcome,
+    Rejection,
+    Routed,
+    ToCluster,
+    ToOneOf,
+    Undecided,
+    route_in_host,
+    route_request,
+)
+from kmesh.compiler.semantics.target import build_subject
 
 __all__ = ["Outcome", "Rejection", "Reply", "Request", "Routed", "Subject", "ToCluster", "ToOneOf", "Undecided"]
-__all__ += ["route_request"]
+__all__ += ["build_subject", "rewrite_prefix", "route_in_host", "route_request"]

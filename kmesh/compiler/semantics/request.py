@@ -58,3 +58,5 @@ class Reply:
 
     status: int
     location: bytes | None = None
+    body: bytes = b""
+    """Text."""

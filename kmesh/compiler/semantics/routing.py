@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kmesh.compiler.semantics.conditions import find_failing
-from kmesh.compiler.semantics.location import locate
+from kmesh.compiler.semantics.location import ReplaceRegex, locate, locate_under_https
 from kmesh.compiler.semantics.request import Reply, Request, Subject
 from kmesh.compiler.semantics.target import build_subject
 from kmesh.compiler.semantics.virtual_host import find_virtual_host
@@ -17,17 +17,21 @@ from kmesh.model.route import (
     DirectResponse,
     OtherAction,
     Redirect,
+    RequireTls,
     Route,
     RouteConfiguration,
     VirtualHost,
     WeightedClusters,
 )
+from kmesh.model.route_features import EXTERNAL_TLS
 from kmesh.model.weighted_cluster import WeightedCluster
 
-__all__ = ["Outcome", "Rejection", "Routed", "ToCluster", "ToOneOf", "Undecided", "route_request"]
+__all__ = ["Outcome", "Rejection", "Routed", "ToCluster", "ToOneOf", "Undecided", "route_in_host", "route_request"]
 
 _NOT_FOUND = Reply(status=404)
 _NO_CLUSTER = Reply(status=503)
+_HERE = Redirect()
+"""Where Envoy says that a direct response of 201 or 3xx is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +89,24 @@ def route_request(
     subject = build_subject(request, normalization, port)
     if isinstance(subject, Reply):
         return Routed(outcome=subject)
-    virtual_host = find_virtual_host(config, subject.authority)
+    return route_in_host(config, find_virtual_host(config, subject.authority), subject, draw)
+
+
+def route_in_host(
+    config: RouteConfiguration,
+    virtual_host: VirtualHost | None,
+    subject: Subject,
+    draw: int,
+    replace_regex: ReplaceRegex | None = None,
+) -> Routed:
+    """What `route_request` does once the virtual host is known. Redirects by regular expression need the last."""
     if virtual_host is None:
         return Routed(outcome=_NOT_FOUND)
-    return _route(config, virtual_host, subject, draw)
-
-
-def _route(config: RouteConfiguration, virtual_host: VirtualHost, subject: Subject, draw: int) -> Routed:
+    if virtual_host.require_tls is not RequireTls.NONE and subject.values("x-forwarded-proto")[:1] != (b"https",):
+        if virtual_host.require_tls is RequireTls.EXTERNAL_ONLY:
+            return Routed(outcome=Undecided(EXTERNAL_TLS), virtual_host=virtual_host)
+        reply = Reply(status=301, location=locate_under_https(subject))
+        return Routed(outcome=reply, virtual_host=virtual_host)
     rejected: list[Rejection] = []
     outcome: Outcome = _NOT_FOUND
     found: int | None = None
@@ -104,13 +119,13 @@ def _route(config: RouteConfiguration, virtual_host: VirtualHost, subject: Subje
             outcome, found = Undecided(why.feature), index
             break
         if condition is None:
-            outcome, found = _act(route, subject), index
+            outcome, found = _act(route, subject, replace_regex), index
             break
         rejected.append(Rejection(index=index, route=route, condition=condition))
     return Routed(outcome=outcome, virtual_host=virtual_host, index=found, rejected=tuple(rejected))
 
 
-def _act(route: Route, subject: Subject) -> Outcome:
+def _act(route: Route, subject: Subject, replace_regex: ReplaceRegex | None) -> Outcome:
     match route.action:
         case ClusterAction(cluster=cluster):
             return ToCluster(cluster)
@@ -118,12 +133,15 @@ def _act(route: Route, subject: Subject) -> Outcome:
             return ToOneOf(tuple(weighted for weighted in clusters if weighted.weight))
         case ClusterHeader(header=header):
             return ToCluster(b"".join(subject.values(header)[:1]).decode(errors="backslashreplace"))
-        case Redirect(regex_rewrite=None) as redirect:
-            return Reply(status=redirect.status, location=locate(redirect, route.match.path, subject))
-        case Redirect():
+        case Redirect(regex_rewrite=rewrite) if rewrite and not replace_regex:
             return Undecided("RedirectAction.regex_rewrite")
-        case DirectResponse(status=status):
-            return Reply(status=status)
+        case Redirect() as redirect:
+            location = locate(redirect, route.match.path, subject, replace_regex=replace_regex)
+            return Reply(status=redirect.status, location=location)
+        case DirectResponse(status=status, body=body):
+            has_location = status == 201 or 300 <= status < 400
+            here = locate(_HERE, route.match.path, subject) if has_location else None
+            return Reply(status=status, location=here, body=body)
         case OtherAction(feature="Route.non_forwarding_action"):
             return _NO_CLUSTER
         case OtherAction(feature=feature):

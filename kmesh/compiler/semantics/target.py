@@ -26,6 +26,8 @@ _ABSOLUTE = re.compile(
 _ESCAPED_SLASH = re.compile(rb"%(2f|5c)", re.IGNORECASE)
 _SLASHES = re.compile(rb"/{2,}")
 _BAD_REQUEST = Reply(status=400)
+_MALFORMED = Reply(status=400, body=b"Bad Request")
+"""Envoy's codec says so, where it cannot read the head; what looks at it after that says nothing more."""
 _NOT_FOUND = Reply(status=404)
 _MAX_PORT = 0xFFFF
 
@@ -33,18 +35,20 @@ _MAX_PORT = 0xFFFF
 def build_subject(request: Request, options: Normalization, port: int) -> Subject | Reply:
     """Or the reply, where normalisation is already the answer."""
     hosts = [value for name, value in request.headers if name.lower() == b"host"]
-    if len(hosts) != 1 or not _PRINTABLE.fullmatch(request.target) or b"#" in request.target:
-        return _BAD_REQUEST  # RFC 9112 section 3.2: one Host and no other; Envoy joins several by commas
+    if len(hosts) > 1 or not _PRINTABLE.fullmatch(request.target):
+        return _MALFORMED  # RFC 9112 section 3.2: one Host and no other; Envoy joins several by commas
+    if not hosts or b"#" in request.target:
+        return _BAD_REQUEST
     if request.target == b"*":
-        return _NOT_FOUND if request.method == b"OPTIONS" else _BAD_REQUEST
+        return _NOT_FOUND if request.method == b"OPTIONS" else _MALFORMED
     scheme, authority, path = b"http", hosts[0], request.target
     if not path.startswith(b"/"):
         absolute = _ABSOLUTE.fullmatch(path)
         if not absolute or int(absolute["port"] or 0) > _MAX_PORT:
-            return _BAD_REQUEST
+            return _MALFORMED
         scheme, authority, path = absolute["scheme"].lower(), absolute["authority"], absolute["path"] or b"/"
     if not _AUTHORITY.fullmatch(authority):
-        return _BAD_REQUEST
+        return _MALFORMED
     if not path.startswith(b"/"):
         return _NOT_FOUND
     normalized = _normalize(path, options)

@@ -13,7 +13,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.extensions.upstreams.tcp.v3 import tcp_protocol_options_pb2
 
-from kmesh.model.cluster import Cluster, Discovery, LbPolicy, UpstreamHttp
+from kmesh.model.cluster import DEFAULT_CONNECT_TIMEOUT_S, Cluster, Discovery, LbPolicy, UpstreamHttp
 from kmesh.model.endpoint import ClusterLoadAssignment
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.xds.resource_type import ResourceType
@@ -60,6 +60,7 @@ def _build(message: Any) -> Cluster:
         assignment=None if assignment is None else replace(assignment, limitations=()),
         is_locality_weighted=balancing.is_locality_weighted,
         panic_threshold_percent=message.common_lb_config.healthy_panic_threshold.value,
+        connect_timeout_s=message.connect_timeout.ToNanoseconds() / 1e9 or DEFAULT_CONNECT_TIMEOUT_S,
         upstream_http=upstream_http,
         transports=transports,
         dns=found.dns,

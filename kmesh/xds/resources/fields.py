@@ -156,12 +156,11 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
 _ROUTES: Mapping[str, Treatment] = {
     "envoy.config.route.v3.RouteConfiguration": treat(
         "name ignore_port_in_host_matching ignore_path_parameters_in_path_matching"
-        " max_direct_response_body_size_bytes",
+        " max_direct_response_body_size_bytes most_specific_header_mutations_wins",
         parts="virtual_hosts",
         ignored={
             _REPORTS: "metadata",
             "a cluster that does not exist refuses its connections": "validate_clusters",
-            "orders header changes, which are features themselves": "most_specific_header_mutations_wins",
             "used only by the routes that name it": "cluster_specifier_plugins",
         },
         features="vhds internal_only_headers response_headers_to_add response_headers_to_remove"

@@ -16,14 +16,15 @@ from kmesh.model.route import (
     Feature,
     OtherAction,
     Redirect,
-    RegexRewrite,
     WeightedClusters,
 )
 from kmesh.model.route_features import DEFAULT_RETRY, NO_TIMEOUT
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.xds.resources.field import FieldInvalid, at, under
+from kmesh.xds.resources.route_edits import decode_edits, decode_regex_rewrite, features_of_edits
 
-__all__ = ["MAX_BODY_BYTES", "decode_action", "features_of_action", "is_default_retry"]
+__all__ = ["MAX_BODY_BYTES", "count_connect_retries", "decode_action", "decode_timeout", "features_of_action"]
+__all__ += ["is_default_retry"]
 
 MAX_BODY_BYTES = 4096
 """Of a direct response, unless the route configuration gives another bound."""
@@ -52,17 +53,32 @@ def decode_action(message: Any, path: str, max_body_bytes: int) -> Action:
 
 
 def features_of_action(message: Any, path: str) -> Iterator[Feature]:
-    """What values mean: a RouteAction's timeout and retries, and where a direct response is read from."""
+    """What values mean: a RouteAction's timeout and retries, headers, and where a direct response is read from."""
     if message.direct_response.body.WhichOneof("specifier") in ("filename", "environment_variable"):
         yield Feature(name="DirectResponseAction.body", path=under(path, "direct_response.body"))
+    yield from features_of_edits(message, path)
     if not message.HasField("route"):
         return
     action = message.route
+    weighted_path = under(path, "route.weighted_clusters.clusters")
+    for index, entry in enumerate(action.weighted_clusters.clusters):
+        yield from features_of_edits(entry, at(weighted_path, index))
     is_off = action.HasField("timeout") and not (action.timeout.seconds or action.timeout.nanos)
     yield Feature(name=NO_TIMEOUT if is_off else "RouteAction.timeout", path=under(path, "route.timeout"))
     if action.HasField("retry_policy"):
         name = DEFAULT_RETRY if is_default_retry(action.retry_policy) else "RouteAction.retry_policy"
         yield Feature(name=name, path=under(path, "route.retry_policy"))
+
+
+def decode_timeout(action: Any, default_s: float) -> float | None:
+    """Of a RouteAction, in seconds; None where it is 0, which is no limit."""
+    return action.timeout.ToNanoseconds() / 1e9 or None if action.HasField("timeout") else default_s
+
+
+def count_connect_retries(policy: Any) -> int:
+    """Of a RetryPolicy that was found to be the default."""
+    conditions = {condition.strip() for condition in policy.retry_on.split(",")}
+    return policy.num_retries.value if "connect-failure" in conditions else 0
 
 
 def is_default_retry(policy: Any) -> bool:
@@ -99,11 +115,20 @@ def _decode_weighted(entries: Any, path: str) -> WeightedClusters:
             raise FieldInvalid(under(at(under(path, "clusters"), index), "weight"), "is required")
         if bool(entry.name) == bool(entry.cluster_header):
             raise FieldInvalid(at(under(path, "clusters"), index), "needs a name or a cluster_header, and not both")
-    return WeightedClusters(clusters=tuple(WeightedCluster(entry.name, entry.weight.value) for entry in entries))
+    return WeightedClusters(
+        clusters=tuple(
+            WeightedCluster(
+                entry.name,
+                entry.weight.value,
+                entry.host_rewrite_literal,
+                decode_edits(entry, at(under(path, "clusters"), index)),
+            )
+            for index, entry in enumerate(entries)
+        )
+    )
 
 
 def _decode_redirect(message: Any) -> Redirect:
-    rewrite = message.regex_rewrite
     return Redirect(
         status=_REDIRECT_STATUS[message.response_code],
         scheme="https" if message.https_redirect else message.scheme_redirect,
@@ -111,9 +136,7 @@ def _decode_redirect(message: Any) -> Redirect:
         port=message.port_redirect or None,
         path=message.path_redirect,
         prefix_rewrite=message.prefix_rewrite,
-        regex_rewrite=RegexRewrite(pattern=rewrite.pattern.regex, substitution=rewrite.substitution)
-        if message.HasField("regex_rewrite")
-        else None,
+        regex_rewrite=decode_regex_rewrite(message, "regex_rewrite"),
         strips_query=message.strip_query,
     )
 

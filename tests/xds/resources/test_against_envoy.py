@@ -30,6 +30,7 @@ PROVIDED = {
 }
 ROUTER = typed("envoy.extensions.filters.http.router.v3.Router", "router")
 FAULT = typed("envoy.extensions.filters.http.fault.v3.HTTPFault", "fault")
+REWRITE = {"pattern": {"regex": "(a)(b)"}, "substitution": ""}
 UDP_PROXY = typed("envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig", stat_prefix="x", cluster="c")
 
 
@@ -135,6 +136,10 @@ def matching_path(regex: str) -> dict[str, Any]:
 
 def replying(body: str) -> dict[str, Any]:
     return {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": body}}}
+
+
+def adding(name: str, value: str, **more: Any) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, **more}
 
 
 def weighted(*values: int, **more: Any) -> dict[str, Any]:
@@ -247,6 +252,29 @@ LISTENERS: dict[str, dict[str, Any]] = {
     "Unicode class": routes(matching_path(r"/\p{Greek}+")),
     "unknown Unicode class": routes(matching_path(r"/\p{Klingon}+")),
     "long regex": routes(matching_path("/" + "a" * 100)),
+    "header added": routes(route_to() | {"request_headers_to_add": [adding("x", "%%")]}),
+    "path added": routes(route_to() | {"request_headers_to_add": [adding(":path", "/")]}),
+    "Host added": routes(route_to() | {"request_headers_to_add": [adding("Host", "h")]}),
+    "status added": routes(route_to() | {"response_headers_to_add": [adding(":status", "200")]}),
+    "host added to an answer": routes(route_to() | {"response_headers_to_add": [adding("host", "h")]}),
+    "header without value": routes(route_to() | {"request_headers_to_add": [adding("x", "")]}),
+    "both ways to append": routes(
+        route_to() | {"request_headers_to_add": [adding("x", "1", append=True, append_action="ADD_IF_ABSENT")]}
+    ),
+    "the old way to append": routes(route_to() | {"request_headers_to_add": [adding("x", "1", append=False)]}),
+    "path removed": routes(route_to() | {"request_headers_to_remove": [":path"]}),
+    "host removed": routes(route_to() | {"request_headers_to_remove": ["Host"]}),
+    "host removed from an answer": routes(route_to() | {"response_headers_to_remove": ["host"]}),
+    "length removed": routes(route_to() | {"request_headers_to_remove": ["content-length"]}),
+    "prefix and regex rewrite": routes(route_to(prefix_rewrite="/a", regex_rewrite=REWRITE)),
+    "rewrite of two groups": routes(route_to(regex_rewrite=REWRITE | {"substitution": r"\1\2"})),
+    "rewrite of what is no group": routes(route_to(regex_rewrite=REWRITE | {"substitution": r"\3"})),
+    "rewrite with another escape": routes(route_to(regex_rewrite=REWRITE | {"substitution": r"\a"})),
+    "redirect of what is no group": routes(
+        {"match": {"prefix": "/"}, "redirect": {"regex_rewrite": REWRITE | {"substitution": r"\3"}}}
+    ),
+    "append_x_forwarded_host alone": routes(route_to(append_x_forwarded_host=True)),
+    "tls everywhere": hosts(host("a", "*") | {"require_tls": "ALL"}),
 }
 
 STRICTER = {
