@@ -4,8 +4,8 @@ Step for step as the programs decide (docs/decisions/0009-streams.md), after rea
 
 1. *Connection*: absent, or once and `keep-alive` in any case. (Transfer-Encoding, Expect and Upgrade end a request at
    the head automaton; of an answer Transfer-Encoding is a field, which must be absent.)
-2. *Status* of an answer: below 200 it is an interim one, without a body, whatever its fields say; 101 and numbers below
-   100 are not plain.
+2. *Status* of an answer: below 200 it is an interim one, without a body, whatever its fields say; 101 and numbers
+   below 100 are not plain.
 3. *Content-Length*: absent, or once and of 1 to KM_NUMBER_DIGITS digits. A request without it has no body; an answer
    must have it, unless the request was HEAD or the status says that no body follows.
 4. *Bounds*: KM_MAX_REQUEST_BODY_BYTES and KM_MAX_ANSWER_BODY_BYTES, of a body that follows.
