@@ -46,6 +46,11 @@ def _header(head: bytes, name: bytes) -> bytes:
     return found[1].lower() if found else b""
 
 
+def _ends_connection(head: bytes) -> bool:
+    asked = _header(head, b"connection")
+    return asked == b"close" or (b" HTTP/1.0\r\n" in head and asked != b"keep-alive")
+
+
 class _Client:
     def __init__(self, sock: socket.socket, peer: Mapping[str, int | bytes]) -> None:
         self.sock, self.cookie, self.routing = sock, int(peer["client"]), int(peer["routing"])
@@ -323,7 +328,7 @@ class RelayDouble:
             client.idle.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(client.idle.wait(), 0.05)
-        plain = _RELAYED_LINES.sub(b"", head)
+        plain = _RELAYED_LINES.sub(b"", head).replace(b" HTTP/1.0\r\n", b" HTTP/1.1\r\n", 1)
         routed = match_request(
             self._tables, client.routing, plain, port=client.port, draw=lambda: getrandbits(32), cursors={}
         )
@@ -336,6 +341,8 @@ class RelayDouble:
             await self._answer(client, _reply(503))
         else:
             await self._proxy(client, routed.cluster, head)
+            if _ends_connection(head):
+                raise EOFError
 
     async def _proxy(self, client: _Client, cluster: int, head: bytes) -> None:
         try:
