@@ -22,7 +22,7 @@ from tests.support.envoy import Envoy, run_envoy
 from tests.support.resources import encode, filter_chain, http_manager, socket_address, static_cluster
 
 __all__ = ["CLUSTERS", "PORT_MARK", "Answer", "Case", "answer_here", "ask_envoy", "ask_head", "decode_case"]
-__all__ += ["fill_port", "run_oracle", "write_request"]
+__all__ += ["envoy_ports", "fill_port", "run_oracle", "write_request"]
 
 CLUSTERS = ("c0", "c1", "c2", "c3")
 PORT_MARK = b"{port}"
@@ -116,7 +116,7 @@ def ask_envoy(cases: list[Case]) -> list[tuple[int, list[Answer]]]:
 def run_oracle(cases: list[Case]) -> Iterator[list[int]]:
     """An Envoy that has all of them, each on the port that is given for it."""
     with tempfile.TemporaryDirectory(prefix="kmesh-oracle-") as name, run_envoy(_bootstrap(cases, name)) as envoy:
-        ports = _ports(envoy)
+        ports = envoy_ports(envoy)
         yield [ports[f"case-{number}"] for number in range(len(cases))]
 
 
@@ -160,7 +160,8 @@ def _cluster(name: str, directory: str) -> dict[str, Any]:
     return static_cluster({"endpoint": {"address": {"pipe": {"path": str(Path(directory) / name)}}}}, name=name)
 
 
-def _ports(envoy: Envoy) -> dict[str, int]:
+def envoy_ports(envoy: Envoy) -> dict[str, int]:
+    """By name of the listener; of those that have one."""
     statuses = json.loads(envoy.get("/listeners?format=json"))["listener_statuses"]
     addresses = {status["name"]: status["local_address"] for status in statuses}
     return {

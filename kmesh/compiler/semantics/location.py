@@ -27,7 +27,8 @@ def locate(
     scheme = redirect.scheme.encode() or subject.scheme
     port = b":%d" % redirect.port if redirect.port else b""
     host = redirect.host.encode() or _keep_host(subject, is_port_replaced=bool(port), scheme=scheme)
-    return scheme + b"://" + host + port + _find_path(redirect, matched, subject, replace_regex)
+    path = _find_path(redirect, matched, subject, replace_regex)
+    return scheme + b"://" + host + port + (path if path.startswith(b"/") else b"/" + path)
 
 
 def locate_under_https(subject: Subject) -> bytes:
@@ -35,14 +36,14 @@ def locate_under_https(subject: Subject) -> bytes:
     return b"https://" + subject.authority + subject.path
 
 
-def rewrite_prefix(path: bytes, matched: PathMatch, rewrite: bytes) -> bytes:
-    """A path, without its query, that `matched`; one that matched only without its parameters stays."""
+def rewrite_prefix(path: bytes, matched: PathMatch, rewrite: bytes) -> bytes | None:
+    """A path, without its query, that `matched`; None where it did only without its parameters, and stays."""
     if matched.kind is PathKind.REGEX:
         return rewrite
     text = matched.text.encode()
     start = path[: len(text)]
     is_there = start.lower() == text.lower() if matched.ignore_case else start == text
-    return rewrite + path[len(text) :] if is_there else path
+    return rewrite + path[len(text) :] if is_there else None
 
 
 def _keep_host(subject: Subject, *, is_port_replaced: bool, scheme: bytes) -> bytes:
@@ -61,7 +62,7 @@ def _find_path(redirect: Redirect, matched: PathMatch, subject: Subject, replace
         new = redirect.path.encode()
         return new if b"?" in new or redirect.strips_query else new + mark + query
     if redirect.prefix_rewrite:
-        path = rewrite_prefix(path, matched, redirect.prefix_rewrite.encode())
+        path = rewrite_prefix(path, matched, redirect.prefix_rewrite.encode()) or path
     elif redirect.regex_rewrite:
         assert replace_regex
         path = replace_regex(redirect.regex_rewrite, path) or path
