@@ -1,0 +1,222 @@
+"""One direction of an exchange: peek, write to the journal, send, take.
+
+A byte is taken from the source only after the sink has it, so one that is on its way is in the source's queue, in the
+sink's, or both, and a successor can tell by the sockets' own counts. All pumps share one window: what was looked at
+is not needed across a wait.
+
+Large bodies of known length go through a pipe by splice(2): they are taken before they are sent, but lie in the pipe,
+which the keeper holds as it holds the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Protocol
+
+from kmesh.relay.channel import Channel
+from kmesh.relay.framing import Framer, LengthFramer, State
+
+__all__ = ["SPLICED_BYTES", "WINDOW", "Direction", "Lost", "Slot", "pump", "send_all"]
+
+WINDOW = 256 * 1024
+"""The most bytes that are looked at, or in a pipe, at once."""
+SPLICED_BYTES = 512 * 1024
+"""Bodies that are shorter are not worth a pipe."""
+_PIPE_BYTES = 1024 * 1024
+_TURNS = 4
+"""Pieces that one body may carry before others have their turn."""
+_SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "SPLICE_F_MOVE") else 3
+_window = memoryview(bytearray(WINDOW))
+
+
+class Direction(IntEnum):
+    REQUEST = 0
+    ANSWER = 1
+
+
+class Slot(Protocol):
+    """Where an exchange is, for a successor of this process."""
+
+    def plan(self, direction: int, state: State, planned: int, base: int) -> None:
+        """Next `planned` bytes go to the sink, to which `base` were given; behind them the framer is at `state`."""
+
+    def consumed(self, direction: int) -> None:
+        """What was planned is sent and taken."""
+
+    def splicing(self, direction: int, left: int, base: int, pipe: int) -> None:
+        """From now on `left` bytes go through the pipe with this descriptor to read from; `base` as for `plan`."""
+
+
+class Lost(Exception):
+    """A connection was reset, or it ended where it must not."""
+
+    def __init__(self, channel: Channel, why: str) -> None:
+        super().__init__(f"{channel}: {why}")
+        self.channel = channel
+
+
+async def pump(
+    source: Channel,
+    sink: Channel,
+    framer: Framer,
+    slot: Slot | None = None,
+    direction: int = Direction.REQUEST,
+    before_last: Callable[[int], None] | None = None,
+) -> None:
+    """Carry one body. `before_last` is called with the number of bytes that end it, before they are sent.
+
+    Raises: Lost; BadFraming, when the source's bytes are no such body.
+    """
+    if isinstance(framer, LengthFramer) and framer.left >= SPLICED_BYTES and not (source.is_mapped or sink.is_mapped):
+        # what is left for the window is its last part, so that before_last has its place
+        await _splice(source, sink, framer, WINDOW // 4, slot, direction)
+    planned = 0  # bytes at the head of the source's queue that the framer has walked
+    while planned or not framer.is_done:
+        received = await _peek(source, sink, planned or max(framer.needs, 1))
+        if not received:
+            framer.end()
+            return
+        if not planned:
+            planned = framer.walk(_window[:received])
+            if framer.is_done and before_last:
+                before_last(planned)
+            if not planned:
+                continue
+        if slot:
+            slot.plan(direction, framer.state, planned, sink.given)
+        sent = await _send_some(sink, _window[:planned], source)
+        if sent:
+            _take(source, sent)
+            planned -= sent
+            if slot and not planned:
+                slot.consumed(direction)
+            if not planned and received == WINDOW:
+                await asyncio.sleep(0)  # another's turn
+
+
+async def send_all(sink: Channel, piece: bytes, watched: Channel | None = None) -> None:
+    """Raises: Lost when the sink is, or `watched`."""
+    view = memoryview(piece)
+    while view:
+        view = view[await _send_some(sink, view, watched) :]
+
+
+async def _peek(source: Channel, sink: Channel | None, at_least: int) -> int:
+    """Look until so many bytes are in the window; 0 at the end of the stream. Raises: Lost."""
+    while True:
+        received = _peek_now(source)
+        if received is not None and (received >= at_least or received == 0):
+            return received
+        if received and source.has_ended:
+            return 0  # the rest of what is waited for does not come
+        _check(source, sink)
+        await source.readable(sink)
+
+
+def _peek_now(source: Channel) -> int | None:
+    try:
+        return source.peek(_window)
+    except OSError as error:
+        raise Lost(source, str(error)) from None
+
+
+async def _send_some(sink: Channel, piece: memoryview, watched: Channel | None) -> int:
+    """Send what is accepted; when that is nothing, wait for room and return 0. Raises: Lost."""
+    try:
+        sent = sink.send(piece)
+    except OSError as error:
+        raise Lost(sink, str(error)) from None
+    if not sent:
+        _check(sink, watched)
+        await sink.writable(watched)
+    return sent
+
+
+def _take(source: Channel, count: int) -> None:
+    try:
+        source.take(count)
+    except OSError as error:
+        raise Lost(source, str(error)) from None
+
+
+def _check(channel: Channel, watched: Channel | None) -> None:
+    if channel.is_lost:
+        raise Lost(channel, "reset")
+    if watched and watched.is_lost:
+        raise Lost(watched, "reset")
+
+
+# Through a pipe
+
+
+async def _splice(
+    source: Channel, sink: Channel, framer: LengthFramer, rest: int, slot: Slot | None, direction: int
+) -> None:
+    """Carry all but `rest` bytes. Raises: Lost, BadFraming."""
+    with _open_pipe() as (read_end, write_end):
+        left = framer.left - rest
+        if slot:
+            slot.splicing(direction, framer.left, sink.given, read_end)
+        in_pipe = 0
+        for turn in itertools.count(1):
+            if not (left or in_pipe):
+                return
+            was_empty = not in_pipe  # a full pipe says the same as a source without bytes
+            room = min(left, _PIPE_BYTES - in_pipe)
+            came = _move(source, write_end, room) if room else None
+            if came == 0:
+                framer.end()
+            left, in_pipe, framer.left = left - (came or 0), in_pipe + (came or 0), framer.left - (came or 0)
+            if in_pipe:
+                went = _give(read_end, sink, in_pipe)
+                in_pipe -= went
+                if not went:
+                    _check(sink, source)
+                    await sink.writable(source)
+            elif was_empty:
+                _check(source, sink)
+                await source.readable(sink)
+            if turn % _TURNS == 0:
+                await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def _open_pipe() -> Iterator[tuple[int, int]]:
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a user's limit of pipe buffers: then it stays smaller
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        yield read_end, write_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def _move(source: Channel, write_end: int, count: int) -> int | None:
+    """As Channel.peek, but the bytes are in the pipe. Raises: Lost."""
+    try:
+        moved = os.splice(source.sock.fileno(), write_end, count, flags=_SPLICE_FLAGS)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise Lost(source, str(error)) from None
+    source.taken += moved
+    return moved
+
+
+def _give(read_end: int, sink: Channel, count: int) -> int:
+    """Raises: Lost."""
+    try:
+        given = os.splice(read_end, sink.sock.fileno(), count, flags=_SPLICE_FLAGS)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise Lost(sink, str(error)) from None
+    sink.given += given
+    return given
