@@ -292,6 +292,8 @@ class RelayDouble:
         except (OSError, EOFError):
             pass
         client.has_ended = True
+        self._take_events()  # its last request may have taken a connection just now
+        await asyncio.sleep(0)
         if not client.upstreams:
             self._forget(client)
         for upstream in list(client.upstreams.values()):
