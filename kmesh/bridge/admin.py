@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -25,11 +25,13 @@ from kmesh.bridge.dump import DumpFormat, DumpKind, cut, dump
 from kmesh.bridge.health import find_problems
 from kmesh.bridge.unix_socket import listening_at
 from kmesh.compiler.explain import explain
+from kmesh.compiler.routes.unit import RoutingUnit
 from kmesh.compiler.semantics import Request
 from kmesh.errors import ConfigError, KmeshError
 from kmesh.model.address import SocketAddress
 from kmesh.model.limitation import Effect
 from kmesh.model.snapshot import Snapshot
+from kmesh.relay.replace_regex import replace_regex
 from kmesh.xds.status import AdsStatus, StreamState, TypeStatus
 
 __all__ = ["serve_admin", "to_status"]
@@ -93,8 +95,8 @@ class _Admin(pb.AdminBase):
             yield pb.DumpChunk(text=text)
 
     async def explain(self, message: pb.ExplainRequest) -> pb.Explanation:
-        snapshot = self._view.snapshot()
-        return await asyncio.to_thread(_answer, lambda: _explain(snapshot, message))
+        snapshot, routings = self._view.snapshot(), self._view.compilation().routings
+        return await asyncio.to_thread(_answer, lambda: _explain(snapshot, routings, message))
 
     def _version(self) -> pb.Version:
         answer: pb.Version = _to_message(self._view.version())
@@ -117,7 +119,7 @@ def _answer(ask: Callable[[], T]) -> T:
         raise GRPCError(Code.INTERNAL, str(error)) from error
 
 
-def _explain(snapshot: Snapshot, asked: pb.ExplainRequest) -> pb.Explanation:
+def _explain(snapshot: Snapshot, routings: Mapping[str, RoutingUnit], asked: pb.ExplainRequest) -> pb.Explanation:
     try:
         destination = SocketAddress.parse(asked.address, asked.port)
     except ValueError as error:
@@ -127,7 +129,8 @@ def _explain(snapshot: Snapshot, asked: pb.ExplainRequest) -> pb.Explanation:
         target=asked.target,
         headers=tuple((header.name, header.value) for header in asked.headers),
     )
-    return pb.Explanation(json=json.dumps(explain(snapshot, destination, request).to_plain()))
+    explanation = explain(snapshot, destination, request, routings=routings, replace_regex=replace_regex)
+    return pb.Explanation(json=json.dumps(explanation.to_plain()))
 
 
 def to_status(status: views.StatusView) -> pb.Status:

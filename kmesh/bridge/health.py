@@ -43,7 +43,7 @@ def _unapplied(status: StatusView) -> Iterator[str]:
 def _refused(limitations: tuple[LimitationView, ...]) -> Iterator[str]:
     resources = {name for item in limitations if item.effect is Effect.REFUSED for name in item.resources}
     if resources:
-        yield f"connections of {_count(len(resources), 'resource')} are refused as not supported"
+        yield f"connections or requests of {_count(len(resources), 'resource')} are refused as not supported"
 
 
 def _rejected(xds: AdsStatus) -> Iterator[str]:

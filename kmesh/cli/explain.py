@@ -23,6 +23,7 @@ from kmesh.compiler.explain import explain
 from kmesh.compiler.semantics import Request
 from kmesh.errors import ConfigError
 from kmesh.model.address import SocketAddress
+from kmesh.relay.replace_regex import replace_regex
 
 if TYPE_CHECKING:
     from kmesh.cli.options import Subparsers
@@ -37,10 +38,10 @@ the action is, and for the routes before it the condition that failed.
 "path" is how the configuration has such a request carried, and "why" has each reason:
   kernel    given its endpoint at connect() with all requests of the connection, or matched in the kernel
   relay     by user space on the same node, for what the kernel does not do
-  waypoint  by a full proxy elsewhere, for what runs filters
-  refused   connect() fails with ECONNREFUSED, or nothing does what the route asks for
+  waypoint  by a full proxy elsewhere, for what runs filters; answered 503 where there is none
+  refused   connect() fails with ECONNREFUSED, or nothing does what the route asks for and 503 is the answer
   direct    no listener captures it: it goes where the application sends it
-Where requests are to be routed one by one connections are refused for now; "why" says that too.
+Where the path is the kernel's and no connection to the cluster is free, that one request is the relay's.
 
 An action is one of cluster, weighted, redirect, direct_response, no_route, and undecided where Envoy's answer
 depends on what is not modelled. The exit status is 0 when a route was found and 3 when none was.
@@ -144,4 +145,4 @@ def _ask(options: argparse.Namespace, destination: SocketAddress, request: Reque
     snapshot, refused = read_config_snapshot(options.config_dir)
     for error in refused:
         print(f"kmeshctl: left out: {mask_controls(str(error))}", file=sys.stderr)
-    return explain(snapshot, destination, request).to_plain()
+    return explain(snapshot, destination, request, replace_regex=replace_regex).to_plain()

@@ -26,6 +26,7 @@ from kmesh.compiler.routes.unit import RoutingUnit, compile_routing
 from kmesh.errors import Unsupported
 from kmesh.maps.image import Fragment, MapImage
 from kmesh.model.address import V4_MAPPED
+from kmesh.model.cluster import Cluster, UpstreamHttp
 from kmesh.model.limitation import Effect
 from kmesh.model.snapshot import Snapshot
 from kmesh.records.constants import Reason
@@ -42,6 +43,8 @@ class Compilation:
     """After every pass: what `kmeshctl dump ir` shows."""
     routings: Mapping[str, RoutingUnit] = field(default_factory=dict)
     """By name, those that listeners lead to."""
+    upstreams: Mapping[str, Cluster] = field(default_factory=dict)
+    """By name, the clusters that exist and routes lead to."""
     inactive: tuple[Report, ...] = ()
     """Of listeners that capture less than they say."""
 
@@ -49,7 +52,7 @@ class Compilation:
     def reports(self) -> tuple[Report, ...]:
         """Of every resource in use: listeners, then routes, then clusters. Costs the whole program each time."""
         routings = chain.from_iterable(unit.reports for unit in self.routings.values())
-        return _collect_reports(self.inactive, self.program, routings)
+        return _collect_reports(self.inactive, self.program, chain(routings, _report_http2(self.upstreams)))
 
 
 class _Compiled(NamedTuple, Generic[_Unit]):
@@ -72,6 +75,8 @@ class Compiler:
         self._clusters: dict[str, _Compiled[ClusterUnit]] = {}
         self._reached: tuple[str, ...] = ()
         """Names of the clusters that listeners and routes lead to, sorted."""
+        self._routed: tuple[str, ...] | None = ()
+        """Names of those that routes lead to, sorted; None: to any."""
         self._fragments: dict[tuple[str, str], Fragment] = {}
 
     def compile(self, snapshot: Snapshot) -> Compilation:
@@ -89,7 +94,11 @@ class Compiler:
             clusters=tuple([compiled.unit for compiled in self._clusters.values()]),
         )
         return Compilation(
-            image=MapImage(fragments), program=program, routings=self._routings, inactive=self._claims.reports
+            image=MapImage(fragments),
+            program=program,
+            routings=self._routings,
+            upstreams=self._find_upstreams(snapshot),
+            inactive=self._claims.reports,
         )
 
     def _compile_listeners(self, snapshot: Snapshot) -> dict[str, _Compiled[ListenerUnit]]:
@@ -123,7 +132,8 @@ class Compiler:
             for unit in lowered
         }
         self._listeners = _merge(known, fresh, claims)
-        self._compile_routings()
+        if fresh or len(known) != len(self._listeners):
+            self._compile_routings()
         return fresh
 
     def _compile_routings(self) -> None:
@@ -133,16 +143,23 @@ class Compiler:
         units = {name: compile_routing(routing, known.get(name)) for name, routing in sorted(routings.items())}
         if not _is_same(known, units):
             self._routings = units
-        reached = {name for unit in units.values() for name in unit.clusters}
-        reached.update(name for c in self._listeners.values() for name in _clusters_of(c.unit))
-        self._reached = tuple(sorted(reached))
+        routed = {name for unit in units.values() for name in unit.clusters}
+        reached = {name for c in self._listeners.values() for name in _clusters_of(c.unit)}
+        self._reached = tuple(sorted(reached | routed))
+        self._routed = None if any(unit.leads_anywhere for unit in units.values()) else tuple(sorted(routed))
+
+    def _find_upstreams(self, snapshot: Snapshot) -> Mapping[str, Cluster]:
+        if self._routed is None:
+            return snapshot.clusters
+        return {name: snapshot.clusters[name] for name in self._routed if name in snapshot.clusters}
 
     def _compile_clusters(self, snapshot: Snapshot) -> dict[str, _Compiled[ClusterUnit]]:
         """Returns those that are new."""
         before, known = self._snapshot, self._clusters
         clusters, assignments = snapshot.clusters, snapshot.assignments
         touched = {*_find_changed(before.clusters, clusters), *_find_changed(before.assignments, assignments)}
-        changed = [name for name in self._reached if name in touched or name not in known]
+        reached = self._reached if self._routed is not None else tuple(sorted({*self._reached, *clusters}))
+        changed = [name for name in reached if name in touched or name not in known]
         units = (build_cluster(name, clusters.get(name), assignments.get(name)) for name in changed)
         lowered = run_passes(Program(clusters=tuple(units))).clusters
         fresh = {
@@ -151,7 +168,7 @@ class Compiler:
             )
             for unit in lowered
         }
-        self._clusters = _merge(known, fresh, self._reached)
+        self._clusters = _merge(known, fresh, reached)
         return fresh
 
 
@@ -256,6 +273,19 @@ def _collect_reports(inactive: Iterable[Report], program: Program, routings: Ite
     for cluster in program.clusters:
         reports += cluster.reports
     return tuple(dict.fromkeys(reports))
+
+
+def _report_http2(upstreams: Mapping[str, Cluster]) -> Iterable[Report]:
+    for name in sorted(upstreams):
+        if upstreams[name].upstream_http is UpstreamHttp.HTTP2:
+            yield Report(
+                kind="cluster",
+                name=name,
+                feature="HTTP/2 whatever the client speaks",
+                path="",
+                effect=Effect.REFUSED,
+                consequence="requests are sent on as HTTP/1.1, so those to it are refused",
+            )
 
 
 def _report_family_gaps(listener: ListenerUnit, ipv6_only: set[str]) -> Iterable[Report]:

@@ -2,27 +2,39 @@
 
 The listener is found as connect() finds it, the route by kmesh.compiler.semantics, and `path` is what the compiler
 makes of the listener: a connection decided at connect or refused, or routes, by which each request goes its own way.
-Until requests are carried so, connections to such a listener are refused, and `why` says that too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from kmesh.compiler import semantics
 from kmesh.compiler.build import build_cluster, build_listener
 from kmesh.compiler.claims import claim_destinations
 from kmesh.compiler.emit import emit_listener
-from kmesh.compiler.ir import Choice, Filtered, ListenerUnit, OneOf, Program, Refuse, ToCluster, ToRoutes, leaves
+from kmesh.compiler.ir import (
+    Choice,
+    Filtered,
+    ListenerUnit,
+    OneOf,
+    Program,
+    Refuse,
+    Routing,
+    ToCluster,
+    ToRoutes,
+    leaves,
+)
 from kmesh.compiler.passes import run_passes
 from kmesh.compiler.passes.select_chains import select_chains
 from kmesh.compiler.report import Report
 from kmesh.compiler.request_path import Path, find_request_path
-from kmesh.compiler.semantics import Reply, Request, Routed, Undecided, route_request
+from kmesh.compiler.routes.unit import RoutingUnit, compile_routing
+from kmesh.compiler.semantics import ReplaceRegex, Reply, Request, Routed, Undecided, route_request
 from kmesh.errors import Unsupported
 from kmesh.model.address import WILDCARD_V4, WILDCARD_V6, Protocol, SocketAddress
-from kmesh.model.cluster import Discovery
+from kmesh.model.cluster import Discovery, UpstreamHttp
 from kmesh.model.limitation import Effect
 from kmesh.model.listener import FilterChain, FilterChainMatch, HttpConnectionManager, TcpProxy
 from kmesh.model.match import MILLION
@@ -70,8 +82,19 @@ class Explanation:
         }
 
 
-def explain(snapshot: Snapshot, destination: SocketAddress, request: Request) -> Explanation:
-    """What becomes of `request` on a new TCP connection to `destination`."""
+def explain(
+    snapshot: Snapshot,
+    destination: SocketAddress,
+    request: Request,
+    *,
+    routings: Mapping[str, RoutingUnit] = MappingProxyType({}),
+    replace_regex: ReplaceRegex | None = None,
+) -> Explanation:
+    """What becomes of `request` on a new TCP connection to `destination`.
+
+    `routings` are units that are compiled already, by name; without `replace_regex` a redirect by regular expression
+    is left undecided.
+    """
     unit = _capture(snapshot, destination)
     if unit is None:
         return Explanation(
@@ -84,7 +107,8 @@ def explain(snapshot: Snapshot, destination: SocketAddress, request: Request) ->
         case TcpProxy(clusters=clusters):
             found = Explanation(action=_choose(clusters), path=path)
         case HttpConnectionManager() as manager:
-            found = _explain_http(snapshot, manager, destination, request, path, lowered.frontends[0].choice)
+            http = _Http(snapshot, manager, destination, request, routings, replace_regex)
+            found = http.explain(path, lowered.frontends[0].choice)
         case _:
             action: Action = {"kind": "undecided", "feature": "the filter chain" if chain else "filter_chain_match"}
             found = Explanation(action=action, path=path)
@@ -134,35 +158,61 @@ def _prefer(
 # The route
 
 
-def _explain_http(
-    snapshot: Snapshot,
-    manager: HttpConnectionManager,
-    destination: SocketAddress,
-    request: Request,
-    path: Path,
-    choice: Choice,
-) -> Explanation:
-    """`path` is the connection's; where that leads to routes, each request has its own."""
-    config = manager.route_config or snapshot.route_configs.get(manager.rds_name)
-    if config is None:
-        why = (f"there is no route configuration {manager.rds_name!r}",)
-        return Explanation(action={"kind": "no_route", "status": 404}, path=path, why=why)
-    routed = route_request(config, manager.normalization, request, port=destination.port)
-    reasons: tuple[str, ...] = ()
-    if isinstance(choice, ToRoutes):
-        path, reasons = find_request_path(choice.routing, request, routed, destination.port)
-        reasons += tuple(_find_refusals(snapshot, _clusters_of(routed)).values())
-    return Explanation(
-        route_config=config.name,
-        virtual_host=routed.virtual_host.name if routed.virtual_host else None,
-        route=_name_route(routed),
-        action=_describe_action(routed),
-        path=path,
-        why=(*_explain_chance(routed), *reasons),
-        rejected=tuple(
-            f"route {rejection.route.name or rejection.index}: {rejection.condition}" for rejection in routed.rejected
-        ),
-    )
+@dataclass(frozen=True, slots=True)
+class _Http:
+    """A request on a connection that a connection manager takes."""
+
+    snapshot: Snapshot
+    manager: HttpConnectionManager
+    destination: SocketAddress
+    request: Request
+    routings: Mapping[str, RoutingUnit]
+    replace_regex: ReplaceRegex | None
+
+    def explain(self, path: Path, choice: Choice) -> Explanation:
+        """`path` is the connection's; where that leads to routes, each request has its own."""
+        manager, port = self.manager, self.destination.port
+        config = manager.route_config or self.snapshot.route_configs.get(manager.rds_name)
+        if config is None:
+            why = (f"there is no route configuration {manager.rds_name!r}",)
+            return Explanation(action={"kind": "no_route", "status": 404}, path=path, why=why)
+        routed = route_request(
+            config, manager.normalization, self.request, port=port, replace_regex=self.replace_regex
+        )
+        reasons: tuple[str, ...] = ()
+        if isinstance(choice, ToRoutes):
+            path, reasons = self._find_path(choice.routing, routed)
+        return Explanation(
+            route_config=config.name,
+            virtual_host=routed.virtual_host.name if routed.virtual_host else None,
+            route=_name_route(routed),
+            action=_describe_action(routed),
+            path=path,
+            why=(*_explain_chance(routed), *reasons),
+            rejected=tuple(
+                f"route {rejection.route.name or rejection.index}: {rejection.condition}"
+                for rejection in routed.rejected
+            ),
+        )
+
+    def _find_path(self, routing: Routing, routed: Routed) -> tuple[Path, tuple[str, ...]]:
+        known = self.routings.get(routing.name)
+        unit = compile_routing(routing, known)
+        path, reasons = find_request_path(unit, self.request, routed, self.destination.port)
+        clusters = _clusters_of(routed)
+        unspoken = [name for name in clusters if _is_http2_only(self.snapshot, name)]
+        if unspoken and len(unspoken) == len(clusters):
+            path = Path.REFUSED
+        return path, (
+            *reasons,
+            *_find_refusals(self.snapshot, clusters).values(),
+            *(f"cluster {name}: HTTP/2 whatever the client speaks: its requests are refused" for name in unspoken),
+        )
+
+
+def _is_http2_only(snapshot: Snapshot, name: str) -> bool:
+    cluster = snapshot.clusters.get(name)
+    return cluster is not None and cluster.upstream_http is UpstreamHttp.HTTP2
 
 
 def _name_route(routed: Routed) -> str | int | None:
@@ -213,14 +263,17 @@ def _explain_chance(routed: Routed) -> tuple[str, ...]:
 
 
 def _carry(snapshot: Snapshot, lowered: ListenerUnit) -> tuple[Path, tuple[str, ...]]:
-    """What the compiler makes of the listener's connections to this destination, and of its clusters."""
+    """What the compiler makes of the listener's connections to this destination, and of its clusters.
+
+    KERNEL for those that lead to routes: the path of each request is its own.
+    """
     choice = lowered.frontends[0].choice
     refusals = [_describe(report) for report in lowered.reports if report.effect is Effect.REFUSED]
     match choice:
         case Refuse(reason):
             return Path.REFUSED, (*refusals, f"connections are refused at connect: {reason.name.lower()}")
         case ToRoutes():
-            return Path.REFUSED, (*refusals, "for now connections to the listener are refused at connect")
+            return Path.KERNEL, ()
     try:
         emit_listener(lowered)
     except Unsupported as unsupported:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 from kmesh.compiler.interpreter.requests import match_request
-from kmesh.compiler.ir import Routing
-from kmesh.compiler.routes.unit import RoutingUnit, compile_routing, routing_id
+from kmesh.compiler.routes.unit import RoutingUnit, routing_id
 from kmesh.compiler.semantics import Request, Routed, Undecided
 from kmesh.maps.image import merge_tables
 from kmesh.model.route import Feature, RouteConfiguration, VirtualHost
@@ -55,17 +54,18 @@ _SENTENCES = {
     Handover.REFUSED: "the route asks for what nothing here does",
     Handover.BROKEN: "the compiled records are unsound",
     Handover.STEPS: "it takes more steps than the kernel lets a program run",
+    Handover.FRAMING: "where it ends, or what becomes of the connection, is the relay's to follow",
 }
+"""Those that a head alone can have."""
 _OF_FEATURES = (Handover.ACTION, Handover.WAYPOINT, Handover.REFUSED)
 
 
-def find_request_path(routing: Routing, request: Request, routed: Routed, port: int) -> tuple[Path, tuple[str, ...]]:
+def find_request_path(unit: RoutingUnit, request: Request, routed: Routed, port: int) -> tuple[Path, tuple[str, ...]]:
     """The path of a request on a connection to `port`, and why. `routed` is what it means (route_request)."""
-    unit = compile_routing(routing)
     tables = merge_tables(fragment for _, fragment in unit.fragments)
-    head, number = _write_head(request), routing_id(routing.name)
+    head, number = _write_head(request), routing_id(unit.routing.name)
     reason = match_request(tables, number, head, port=port, draw=lambda: 0, cursors={}).handover
-    features = {name: classify(name) for name in _list_features(routing.config, routed)}
+    features = {name: classify(name) for name in _list_features(unit.routing.config, routed)}
     places = (_PLACES.get(reason, Place.RELAY), *(feature.place for feature in features.values()))
     furthest = max(places, key=_DISTANCE.__getitem__)
     why = [

@@ -7,7 +7,7 @@ for and no one here does ends the request: it is never sent on without it. No I/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kmesh.compiler import semantics
@@ -87,7 +87,6 @@ class Refused:
 Decision = ToCluster | Reply | Refused
 
 _Headers = tuple[tuple[bytes, bytes], ...]
-_CONNECT_REPLY = Reply(status=404, closes=True)
 
 
 def decide(configuration: Configuration, routing: int, head: RequestHead, port: int, draw: Draw) -> Decision:
@@ -95,12 +94,11 @@ def decide(configuration: Configuration, routing: int, head: RequestHead, port: 
     unit = configuration.routings.get(routing)
     if unit is None:
         return Refused(feature="a listener that is gone")
-    if head.method == b"CONNECT":
-        return _CONNECT_REPLY  # as Envoy, where no route is for CONNECT: and such a route is refused
     request = Request(method=head.method, target=head.target, headers=head.headers)
     subject = build_subject(request, unit.normalization, port)
     if isinstance(subject, semantics.Reply):
-        return _reply(subject)
+        closes = subject.status == 400 or head.method == b"CONNECT"
+        return replace(_reply(subject), closes=closes)
     host = configuration.hosts[routing].find(subject.authority)
     config = unit.config
     feature = next(_find_refused(config, host), None)
@@ -194,7 +192,7 @@ def _reply(reply: semantics.Reply, taken: _Taken | None = None) -> Reply:
         headers = (*headers, (b"content-type", b"text/plain"))
     elif not reply.body:
         headers = tuple(header for header in headers if header[0] != b"content-type")
-    return Reply(status=reply.status, headers=headers, body=reply.body, closes=reply.status == 400 and not taken)
+    return Reply(status=reply.status, headers=headers, body=reply.body)
 
 
 def _find_refused(config: RouteConfiguration, host: VirtualHost | None) -> Iterator[str]:

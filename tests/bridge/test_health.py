@@ -40,7 +40,9 @@ def limited(*effects: Effect) -> StatusView:
             id="not applied",
         ),
         pytest.param(
-            limited(Effect.REFUSED), ["connections of 1 resource are refused as not supported"], id="refused feature"
+            limited(Effect.REFUSED),
+            ["connections or requests of 1 resource are refused as not supported"],
+            id="refused feature",
         ),
         pytest.param(limited(Effect.UNENFORCED, Effect.APPROXIMATED, Effect.INACTIVE), [], id="milder limitations"),
         pytest.param(

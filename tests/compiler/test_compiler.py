@@ -19,7 +19,7 @@ from kmesh.model.cluster import Cluster, Discovery, LbPolicy
 from kmesh.model.endpoint import ClusterLoadAssignment, DropOverload, Endpoint, Health, Locality, LocalityEndpoints
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import FilterChain, HttpConnectionManager, Listener, TcpProxy, WeightedCluster
-from kmesh.model.route import ClusterAction, Feature, Route, RouteConfiguration, VirtualHost
+from kmesh.model.route import ClusterAction, ClusterHeader, Feature, Route, RouteConfiguration, VirtualHost
 from kmesh.model.snapshot import Snapshot
 from kmesh.records.constants import Handover, Reason
 from tests.support.distribution import measure
@@ -230,16 +230,20 @@ def test_every_refused_limitation_refuses_and_is_reported(
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "resource"),
     [
-        pytest.param(replace(ROUTES, features=ASKED), id="route_config"),
-        pytest.param(replace(ROUTES, virtual_hosts=(replace(HOST, features=ASKED),)), id="virtual_host"),
+        pytest.param(replace(ROUTES, features=ASKED), "route configuration {}", id="route_config"),
         pytest.param(
-            replace(ROUTES, virtual_hosts=(replace(HOST, routes=(replace(ROUTE, features=ASKED),)),)), id="route"
+            replace(ROUTES, virtual_hosts=(replace(HOST, features=ASKED),)), "virtual host {}", id="virtual_host"
+        ),
+        pytest.param(
+            replace(ROUTES, virtual_hosts=(replace(HOST, routes=(replace(ROUTE, features=ASKED),)),)),
+            "virtual host {}",
+            id="route",
         ),
     ],
 )
-def test_what_routes_ask_for_is_handed_over_and_reported(config: RouteConfiguration) -> None:
+def test_what_routes_ask_for_is_handed_over_and_reported(config: RouteConfiguration, resource: str) -> None:
     """Requests that could go on without it are not let through, in the kernel or at connect."""
     got = Compiler().compile(with_routes(make_mesh(1, 3), config))
     assert measure(got.image, SERVICE) == {Reason.ROUTED: 1}
@@ -247,13 +251,26 @@ def test_what_routes_ask_for_is_handed_over_and_reported(config: RouteConfigurat
     head, tables = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", got.image.tables()
     matched = match_request(tables, routing_id(unit), head, port=80, draw=lambda: 0, cursors={})
     assert matched == Matched(handover=Handover.WAYPOINT)
-    assert [f"{r.kind} {r.name}" for r in got.reports if r.effect is Effect.REFUSED] == ["listener l0"]
+    name = f"{HOST.name} of {config.name}" if "host" in resource else config.name
+    assert [f"{r.kind} {r.name}" for r in got.reports if r.effect is Effect.REFUSED] == [resource.format(name)]
 
 
 def test_routes_without_limitation_are_followed() -> None:
     got = Compiler().compile(with_routes(make_mesh(1, 1), ROUTES))
     assert measure(got.image, SERVICE) == {make_endpoint(0).address: 1}
     assert got.reports == ()
+
+
+def test_clusters_that_requests_name_themselves_may_be_any() -> None:
+    by_header = replace(ROUTES, virtual_hosts=(replace(HOST, routes=(Route(action=ClusterHeader(header="x")),)),))
+    snapshot = with_routes(make_mesh(3, 1), by_header)
+    compiler = Compiler()
+    compiled = compiler.compile(snapshot)
+    assert [unit.name for unit in compiled.program.clusters] == ["c0", "c1", "c2"]
+    assert compiled.upstreams == snapshot.clusters
+    fewer = {name: held for name, held in snapshot.clusters.items() if name != "c2"}
+    compiled = compiler.compile(replace(snapshot, clusters=fewer))
+    assert [unit.name for unit in compiled.program.clusters] == ["c0", "c1"]
 
 
 def test_reports_of_what_is_not_in_use_are_left_out() -> None:

@@ -8,6 +8,7 @@ from kmesh.compiler import Compilation, Compiler
 from kmesh.compiler.interpreter.requests import match_request
 from kmesh.compiler.routes.unit import routing_id
 from kmesh.model.address import SocketAddress
+from kmesh.model.limitation import Effect
 from kmesh.records.constants import Handover, Reason
 from kmesh.records.digest import name_id
 from tests.support.distribution import measure
@@ -64,58 +65,60 @@ def test_decided_at_connect(config: str, want: SocketAddress | Reason, feature: 
 
 
 @pytest.mark.parametrize(
-    ("config", "want", "feature"),
+    ("config", "want", "reports"),
     [
         pytest.param(
             routes(host("*", route("a", matches_all=False), route("b"))),
             {("x", "/x"): "a", ("x", "/y"): "b"},
-            "routes to several clusters",
+            [],
             id="two_clusters",
         ),
         pytest.param(
             routes(host("x", route("b")), host("*", route("a"))),
             {("x", "/"): "b", ("y", "/"): "a"},
-            "routes to several clusters",
+            [],
             id="two_clusters_by_host",
         ),
         pytest.param(
             routes(host("*", REDIRECT, route("a"))),
             {("x", "/x"): Handover.ACTION, ("x", "/y"): "a"},
-            "route action redirect",
+            [("Route.redirect", Effect.RELAYED)],
             id="other_action",
         ),
         pytest.param(
             routes(host("*", route("a", matches_all=False))),
             {("x", "/x"): "a", ("x", "/y"): Handover.NO_ROUTE},
-            "a virtual host without a route for every request",
+            [],
             id="some_requests_without_route",
         ),
         pytest.param(
             routes(host("*")),
             {("x", "/"): Handover.NO_ROUTE},
-            "a virtual host without a route for every request",
+            [],
             id="host_without_routes",
         ),
         pytest.param(
             routes(host("x", route("a"))),
             {("x", "/"): "a", ("y", "/"): Handover.NO_VIRTUAL_HOST},
-            "virtual hosts without one for every domain",
+            [],
             id="some_hosts_unknown",
         ),
         pytest.param(
             routes(host("*", route("h2"))),
             {("x", "/"): "h2"},
-            "HTTP/2 to cluster 'h2' whatever the client speaks",
+            [("HTTP/2 whatever the client speaks", Effect.REFUSED)],
             id="http2_upstream",
         ),
     ],
 )
-def test_decided_for_each_request(config: str, want: dict[tuple[str, str], str | Handover], feature: str) -> None:
+def test_decided_for_each_request(
+    config: str, want: dict[tuple[str, str], str | Handover], reports: list[tuple[str, Effect]]
+) -> None:
     """At connect such a connection leads to routes, by which each (Host, path) goes its own way."""
     got = Compiler().compile(read_snapshot(SNAPSHOT.format(routes=config)))
     assert measure(got.image, SERVICE) == {Reason.ROUTED: 1}
     assert {request: follow(got, *request) for request in want} == want
-    assert [report.feature for report in got.reports] == [feature]
+    assert [(report.feature, report.effect) for report in got.reports] == reports
 
 
 def follow(compilation: Compilation, authority: str, path: str) -> str | Handover:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kmesh.compiler import Compiler
 from kmesh.compiler.explain import Explanation, Path, explain
 from kmesh.compiler.semantics import Request
 from kmesh.model.address import SocketAddress
@@ -97,12 +99,36 @@ def test_rejected_routes_say_what_failed() -> None:
     )
 
 
-def test_routing_says_that_connections_are_refused_for_now() -> None:
+def test_requests_that_no_route_takes_are_the_relays_to_answer() -> None:
     got = ask(BY_ROUTES)
-    assert (got.path, len(got.why)) == (Path.RELAY, 3)
-    assert got.why[0] == "no route of the virtual host takes it: the relay answers"
-    assert "requests are not yet routed one by one" in got.why[1]
-    assert got.why[2] == "for now connections to the listener are refused at connect"
+    assert (got.path, got.why) == (Path.RELAY, ("no route of the virtual host takes it: the relay answers",))
+
+
+def test_units_that_are_compiled_already_are_used() -> None:
+    compilation = Compiler().compile(BY_ROUTES)
+    destination, request = SocketAddress.parse(HOST, 80), Request(headers=((b"Host", b"shop"),), target=b"/a")
+    got = explain(BY_ROUTES, destination, request, routings=compilation.routings)
+    assert got == explain(BY_ROUTES, destination, request)
+
+
+def test_a_redirect_by_regular_expression() -> None:
+    destination, request = SocketAddress.parse(HOST, 80), Request(headers=((b"Host", b"shop"),), target=b"/ua")
+    got = explain(BY_ROUTES, destination, request, replace_regex=lambda _rewrite, path: path.replace(b"a", b"b"))
+    assert got.action == {"kind": "redirect", "status": 301, "location": "http://shop/ub"}
+
+
+def test_a_cluster_that_speaks_http2_only() -> None:
+    h2 = {"http2_protocol_options": {}}
+    held = snapshot(on("web", HOST, 80, http_manager([path_route("/a", route={"cluster": "h2", **OFF})])))
+    spoken = cluster.TYPE.decode(encode("CDS", static_cluster(name="h2", **h2)))[1]
+    held = replace(
+        held,
+        clusters={**held.clusters, "h2": spoken},
+        assignments={**held.assignments, "h2": spoken.assignment},  # type: ignore[attr-defined]
+    )
+    got = ask(held, target=b"/a")
+    assert got.path is Path.REFUSED
+    assert got.why[-1] == "cluster h2: HTTP/2 whatever the client speaks: its requests are refused"
 
 
 def test_connections_that_are_refused_for_good() -> None:
@@ -197,10 +223,8 @@ def to_c(**action: Any) -> dict[str, Any]:
 
 
 def of_path(held: Snapshot, **request: Any) -> tuple[Path, tuple[str, ...]]:
-    """Without what is said of the connection."""
     got = ask(held, **{"target": b"/a", **request})
-    assert got.why[-1] == "for now connections to the listener are refused at connect"
-    return got.path, got.why[:-2]
+    return got.path, got.why
 
 
 CORS = {"cors": {"allow_origin_string_match": [{"exact": "a"}]}}
@@ -220,8 +244,8 @@ CORS_WHY = "RouteAction.cors: waypoint: answers preflight requests, which a filt
             by_path(to_c(), host={"request_headers_to_remove": ["x"]}),
             Path.RELAY,
             (
-                "VirtualHost.request_headers_to_remove: relay: the bytes of a head are passed on as they are,"
-                " so it is rewritten in user space",
+                "VirtualHost.request_headers_to_remove: relay: the kernel passes the bytes of a head on as they"
+                " are, so it is rewritten in user space",
             ),
             id="feature of the virtual host",
         ),

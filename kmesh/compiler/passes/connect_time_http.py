@@ -7,7 +7,7 @@
  -> routes b
 
 To a cluster the bytes pass as they are, so nothing may change them: no route with features of its own, and no cluster
-to which Envoy would speak HTTP/2 whatever the client speaks.
+to which Envoy would speak HTTP/2 whatever the client speaks. What routes ask for is their unit's to report.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from itertools import chain
 from kmesh.compiler.ir import Choice, Filtered, ListenerUnit, Program, Refuse, Routing, ToCluster, ToRoutes
 from kmesh.compiler.report import Report, has_refused, report_limitations
 from kmesh.compiler.rewrite import rewrite_listeners
-from kmesh.errors import Unsupported
 from kmesh.model.cluster import UpstreamHttp
-from kmesh.model.limitation import Effect, Limitation
+from kmesh.model.limitation import Limitation
 from kmesh.model.listener import FilterChain, HttpConnectionManager, Normalization
 from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost
 from kmesh.records.constants import Reason
@@ -43,10 +42,8 @@ def _lower(unit: ListenerUnit, choice: Choice, found: list[Report]) -> Choice:
     config = manager.route_config or unit.route_configs.get(manager.rds_name)
     if not config or not config.virtual_hosts:
         return Refuse(Reason.NO_ROUTE)
-    try:
-        cluster = _find_only_cluster(unit, config)
-    except Unsupported as why:
-        found.append(_report(unit, config, why))
+    cluster = _find_only_cluster(unit, config)
+    if cluster is None:
         return ToRoutes(Routing(name=_name(unit, chain), config=config, normalization=manager.normalization))
     kind, name = ("listener", unit.name) if manager.route_config else ("route configuration", config.name)
     found += report_limitations(kind, name, tuple(_limitations_met(config)))
@@ -82,54 +79,31 @@ def _list_options(normalization: Normalization) -> Iterator[str]:
             yield str(option.value)
 
 
-def _report(unit: ListenerUnit, config: RouteConfiguration, why: Unsupported) -> Report:
-    return Report(
-        kind="listener",
-        name=unit.name,
-        feature=why.feature,
-        path=f"route configuration {config.name!r} {why.path}".rstrip(),
-        effect=Effect.REFUSED,
-        consequence="requests are not yet routed one by one: the listener's HTTP connections are refused",
-    )
-
-
-def _find_only_cluster(unit: ListenerUnit, config: RouteConfiguration) -> str:
-    """The cluster of every request. Raises: Unsupported where there are several outcomes."""
-    if has_refused(config.limitations):
-        raise Unsupported(_first_refused(config.limitations), "")
-    if not any("*" in host.domains for host in config.virtual_hosts):
-        raise Unsupported("virtual hosts without one for every domain", "virtual_hosts")
-    cluster: str | None = None
-    for number, host in enumerate(config.virtual_hosts):
-        path = f"virtual_hosts[{number}]"
-        if has_refused(host.limitations):
-            raise Unsupported(_first_refused(host.limitations), path)
-        routes = _routes_met(host)
-        if not routes or not routes[-1].matches_all:
-            raise Unsupported("a virtual host without a route for every request", f"{path}.routes")
-        for index, route in enumerate(routes):
-            target = _follow(route, f"{path}.routes[{index}]")
-            if cluster not in (None, target):
-                raise Unsupported("routes to several clusters", f"{path}.routes[{index}]")
-            cluster = target
-    assert cluster is not None
-    upstream = unit.clusters.get(cluster)
-    if upstream and upstream.upstream_http is UpstreamHttp.HTTP2:
-        raise Unsupported(f"HTTP/2 to cluster {cluster!r} whatever the client speaks", "")
+def _find_only_cluster(unit: ListenerUnit, config: RouteConfiguration) -> str | None:
+    """The cluster of every request; None where there are several outcomes, or something is done to requests."""
+    if has_refused(config.limitations) or not any("*" in host.domains for host in config.virtual_hosts):
+        return None
+    found = {_find_cluster_of(host) for host in config.virtual_hosts}
+    cluster = found.pop()
+    upstream = unit.clusters.get(cluster) if cluster is not None else None
+    if found or (upstream and upstream.upstream_http is UpstreamHttp.HTTP2):
+        return None
     return cluster
 
 
-def _follow(route: Route, path: str) -> str:
-    """The cluster of a route that leads to one and leaves the exchange alone. Raises: Unsupported."""
-    limitations = route.limitations
-    if not has_refused(limitations) and isinstance(route.action, ClusterAction):
-        return route.action.cluster
-    name = _first_refused(limitations) if has_refused(limitations) else route.action.feature
-    raise Unsupported(f"route action {name.rpartition('.')[2]}", path)
+def _find_cluster_of(host: VirtualHost) -> str | None:
+    """The same for the requests of one virtual host."""
+    routes = _routes_met(host)
+    if has_refused(host.limitations) or not routes or not routes[-1].matches_all:
+        return None
+    found = {_follow(route) for route in routes}
+    return found.pop() if len(found) == 1 else None
 
 
-def _first_refused(limitations: tuple[Limitation, ...]) -> str:
-    return next(limit.feature for limit in limitations if limit.effect is Effect.REFUSED)
+def _follow(route: Route) -> str | None:
+    """The cluster of a route that leads to one and leaves the exchange alone."""
+    action = route.action
+    return action.cluster if isinstance(action, ClusterAction) and not has_refused(route.limitations) else None
 
 
 def _routes_met(host: VirtualHost) -> tuple[Route, ...]:

@@ -14,16 +14,17 @@ from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budge
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.report import Report, report_bound
 from kmesh.compiler.routes.answer_automaton import ANSWERS
-from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
+from kmesh.compiler.routes.compile import CompiledHost, compile_virtual_host
 from kmesh.compiler.routes.directory import Directory, HostDomains, hand_over_all, make_directory
 from kmesh.compiler.routes.domains import domain_texts, write_domains
 from kmesh.compiler.routes.fields import header_field, parameter_field
 from kmesh.compiler.routes.head_automaton import build_head_automaton
 from kmesh.compiler.routes.normalise import find_candidates
 from kmesh.compiler.routes.printer import print_candidates
+from kmesh.compiler.routes.reports import report_configuration, report_virtual_host
 from kmesh.maps.image import Fragment, MapName, Record
 from kmesh.model.listener import EscapedSlashes, Normalization, StripPort
-from kmesh.model.route import VirtualHost
+from kmesh.model.route import ClusterHeader, Feature, VirtualHost
 from kmesh.records.constants import Action, Mark, RoutesFlag
 from kmesh.records.digest import content_id, name_id
 from kmesh.records.layout import CELL, ID, ROUTES
@@ -54,7 +55,6 @@ _NO_NAMES = _Names(headers=frozenset(), parameters=frozenset())
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingUnit:
     routing: Routing
-    options: HostOptions
     hosts: Mapping[str, HostUnit]
     """By first domain, which no other virtual host has; names may repeat."""
     directory: Directory
@@ -77,12 +77,20 @@ class RoutingUnit:
         return frozenset().union(*(unit.compiled.clusters for unit in self.hosts.values()))
 
     @property
+    def leads_anywhere(self) -> bool:
+        """Requests name their cluster themselves, so it may be any."""
+        routes = (route for unit in self.hosts.values() for route in unit.host.routes)
+        return any(isinstance(route.action, ClusterHeader) for route in routes)
+
+    @property
     def reports(self) -> Iterator[Report]:
-        """Of what is over a bound."""
+        """Of what is over a bound, and of features that the kernel does not do."""
+        yield from report_configuration(self.routing.config)
         name, overflow = self.routing.config.name, self.directory.overflow
         if overflow:
             yield report_bound(name, self.directory.handed_over, overflow.bound, overflow.needed, overflow.limit)
         for unit in self.hosts.values():
+            yield from report_virtual_host(name, unit.host)
             limit = unit.compiled.limit
             if limit:
                 yield report_bound(name, unit.host.name, limit.bound, limit.needed, limit.limit)
@@ -94,7 +102,7 @@ def print_host(unit: RoutingUnit, host: HostUnit) -> str:
     if host.compiled.limit:
         lines.append(f"over a bound: {host.compiled.limit.needed} {host.compiled.limit.bound}")
     else:
-        candidates = find_candidates(host.host, unit.options.features, Budget())
+        candidates = find_candidates(host.host, unit.routing.config.features, Budget())
         lines += print_candidates(candidates).splitlines()
     return "\n  ".join(lines)
 
@@ -110,10 +118,10 @@ def compile_routing(
     """`before` is what the unit of that name was; what did not change is taken from there."""
     if before and before.routing == routing:
         return before
-    options = HostOptions(features=routing.config.features)
-    known = before.hosts if before and before.options == options else {}
+    features = routing.config.features
+    known = before.hosts if before and before.routing.config.features == features else {}
     hosts = {
-        host.domains[0]: _compile_host(host, options, known.get(host.domains[0]), bounds)
+        host.domains[0]: _compile_host(host, features, known.get(host.domains[0]), bounds)
         for host in routing.config.virtual_hosts
     }
     domains = {name: unit.domains for name, unit in hosts.items()}
@@ -130,7 +138,6 @@ def compile_routing(
         directory = hand_over_all(domains, why.over)
     return RoutingUnit(
         routing=routing,
-        options=options,
         hosts=hosts,
         directory=directory,
         names=names,
@@ -139,10 +146,12 @@ def compile_routing(
     )
 
 
-def _compile_host(host: VirtualHost, options: HostOptions, known: HostUnit | None, bounds: Bounds) -> HostUnit:
+def _compile_host(
+    host: VirtualHost, features: tuple[Feature, ...], known: HostUnit | None, bounds: Bounds
+) -> HostUnit:
     if known and (known.host is host or known.host == host):
         return known
-    compiled = compile_virtual_host(host, options, bounds=bounds)
+    compiled = compile_virtual_host(host, features, bounds=bounds)
     texts = domain_texts(host)
     ids, records = write_domains(texts, compiled.link)
     return HostUnit(

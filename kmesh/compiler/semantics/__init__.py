@@ -3,7 +3,7 @@
 Reads the model only. The matchers that the compiler makes are held against this in turn; `kmeshctl explain` shows it.
 """
 
-from kmesh.compiler.semantics.location import rewrite_prefix
+from kmesh.compiler.semantics.location import ReplaceRegex, rewrite_prefix
 from kmesh.compiler.semantics.request import Reply, Request, Subject
 from kmesh.compiler.semantics.routing import (
     Outcome,
@@ -17,5 +17,5 @@ from kmesh.compiler.semantics.routing import (
 )
 from kmesh.compiler.semantics.target import build_subject
 
-__all__ = ["Outcome", "Rejection", "Reply", "Request", "Routed", "Subject", "ToCluster", "ToOneOf", "Undecided"]
-__all__ += ["build_subject", "rewrite_prefix", "route_in_host", "route_request"]
+__all__ = ["Outcome", "Rejection", "ReplaceRegex", "Reply", "Request", "Routed", "Subject", "ToCluster", "ToOneOf"]
+__all__ += ["Undecided", "build_subject", "rewrite_prefix", "route_in_host", "route_request"]

@@ -79,17 +79,23 @@ class Routed:
 
 
 def route_request(
-    config: RouteConfiguration, normalization: Normalization, request: Request, *, port: int, draw: int = 0
+    config: RouteConfiguration,
+    normalization: Normalization,
+    request: Request,
+    *,
+    port: int,
+    draw: int = 0,
+    replace_regex: ReplaceRegex | None = None,
 ) -> Routed:
     """What becomes of `request` on a connection to `port`.
 
     `draw`, below a million, is the random number of this request for runtime fractions: 0 takes every route that is
-    taken at all.
+    taken at all. Without `replace_regex` a redirect by regular expression is undecided.
     """
     subject = build_subject(request, normalization, port)
     if isinstance(subject, Reply):
         return Routed(outcome=subject)
-    return route_in_host(config, find_virtual_host(config, subject.authority), subject, draw)
+    return route_in_host(config, find_virtual_host(config, subject.authority), subject, draw, replace_regex)
 
 
 def route_in_host(
@@ -99,7 +105,7 @@ def route_in_host(
     draw: int,
     replace_regex: ReplaceRegex | None = None,
 ) -> Routed:
-    """What `route_request` does once the virtual host is known. Redirects by regular expression need the last."""
+    """What `route_request` does once the virtual host is known."""
     if virtual_host is None:
         return Routed(outcome=_NOT_FOUND)
     if virtual_host.require_tls is not RequireTls.NONE and subject.values("x-forwarded-proto")[:1] != (b"https",):

@@ -33,7 +33,9 @@ _MAX_PORT = 0xFFFF
 
 
 def build_subject(request: Request, options: Normalization, port: int) -> Subject | Reply:
-    """Or the reply, where normalisation is already the answer."""
+    """Or the reply, where normalisation is already the answer. No route is for CONNECT, so that is none for it."""
+    if request.method == b"CONNECT":
+        return _NOT_FOUND
     hosts = [value for name, value in request.headers if name.lower() == b"host"]
     if len(hosts) > 1 or not _PRINTABLE.fullmatch(request.target):
         return _MALFORMED  # RFC 9112 section 3.2: one Host and no other; Envoy joins several by commas

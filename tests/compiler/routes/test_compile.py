@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kmesh.compiler.automata import DEFAULT_BOUNDS, BoundExceeded, Bounds, Budget, OverBound
 from kmesh.compiler.interpreter.decision import find_route
 from kmesh.compiler.interpreter.handed_over import HandedOver
-from kmesh.compiler.routes.compile import CompiledHost, HostOptions, compile_virtual_host
+from kmesh.compiler.routes.compile import CompiledHost, compile_virtual_host
 from kmesh.compiler.routes.decide import decide
 from kmesh.compiler.routes.ir import HandOver, Take
 from kmesh.compiler.routes.normalise import find_candidates
@@ -41,7 +41,6 @@ from kmesh.records.layout import ROUTE
 from tests.support.matcher_ir import REPEATED, follow_graph, values_of
 from tests.support.virtual_hosts import make_host, make_long_host, make_subject
 
-NO_OPTIONS = HostOptions()
 TO_A = ClusterAction(cluster="a")
 
 
@@ -68,7 +67,7 @@ class Records:
     """A compiled host, executed as the kernel does."""
 
     def __init__(self, virtual_host: VirtualHost) -> None:
-        self.compiled = compile_virtual_host(virtual_host, NO_OPTIONS)
+        self.compiled = compile_virtual_host(virtual_host)
         self.tables = merge_tables([Fragment.of(self.compiled.records)])
         candidates = find_candidates(virtual_host, (), Budget())
         self.fields = {condition.field for candidate in candidates for condition in candidate.conditions}
@@ -92,7 +91,7 @@ def check(virtual_host: VirtualHost, random: Random, subjects: int) -> None:
     try:
         graph = decide(candidates, unions)
     except BoundExceeded:
-        assert compile_virtual_host(virtual_host, NO_OPTIONS).limit
+        assert compile_virtual_host(virtual_host).limit
         return
     assert find_violations_in_graph(graph, candidates, unions) == []
     records = Records(virtual_host)
@@ -188,20 +187,19 @@ def first_route(compiled: CompiledHost) -> tuple[int, int]:
 )  # fmt: skip
 def test_handed_over(route: Route, of_host: str, of_config: str, want: Handover) -> None:
     of = [(Feature(name=name, path=""),) if name else () for name in (of_host, of_config)]
-    compiled = compile_virtual_host(host(route, features=of[0]), HostOptions(features=of[1]))
+    compiled = compile_virtual_host(host(route, features=of[0]), of[1])
     assert first_route(compiled) == (Action.HANDOVER, want)
-    assert compiled.clusters == frozenset()
 
 
 def test_a_condition_on_what_proxies_set_narrows_nothing() -> None:
     """Envoy writes the header before it looks: a request without it may well match."""
     match = RouteMatch(headers=(header("x-request-id", "a"),), unsupported=(PROXY_HEADER_MATCH,))
-    compiled = compile_virtual_host(host(Route(match=match, action=TO_A), Route(action=TO_A)), NO_OPTIONS)
+    compiled = compile_virtual_host(host(Route(match=match, action=TO_A), Route(action=TO_A)))
     assert first_route(compiled) == (Action.HANDOVER, Handover.REFUSED)
 
 
 def test_no_route() -> None:
-    assert compile_virtual_host(host(), NO_OPTIONS) == CompiledHost(name="v", link=0, records=())
+    assert compile_virtual_host(host()) == CompiledHost(name="v", link=0, records=())
 
 
 def test_what_a_host_looks_at_and_leads_to() -> None:
@@ -214,12 +212,18 @@ def test_what_a_host_looks_at_and_leads_to() -> None:
             Route(match=RouteMatch(query_parameters=parameters), action=weighted),
             Route(action=DirectResponse(status=404)),
             Route(match=RouteMatch(headers=(header("x-never", ""),)), action=ClusterAction(cluster="never")),
-        ),
-        NO_OPTIONS,
+        )
     )
     assert compiled.headers == {"x-a", "content-type"}
     assert compiled.parameters == {"q"}
     assert compiled.clusters == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("steps", [1, 10_000])
+def test_it_leads_where_the_relay_sends_its_requests_too(steps: int) -> None:
+    rewritten = Route(action=TO_A, features=(Feature(name="RouteAction.prefix_rewrite", path=""),))
+    compiled = compile_virtual_host(host(rewritten), bounds=replace(DEFAULT_BOUNDS, steps_of_work=steps))
+    assert compiled.clusters == {"a"}
 
 
 # Bounds
@@ -251,18 +255,18 @@ LONG = StringMatch(kind=StringKind.REGEX, text=".*a[ab]{16}")
     ],
 )  # fmt: skip
 def test_over_a_bound(virtual_host: VirtualHost, bounds: Bounds, want: OverBound) -> None:
-    compiled = compile_virtual_host(virtual_host, NO_OPTIONS, bounds=bounds)
+    compiled = compile_virtual_host(virtual_host, bounds=bounds)
     assert compiled.limit == want
     assert first_route(compiled) == (Action.HANDOVER, Handover.BOUND)
     assert [name for name, _, _ in compiled.records] == [MapName.ROUTE]
-    assert not compiled.headers | compiled.parameters | compiled.clusters
+    assert not compiled.headers | compiled.parameters
 
 
 def test_just_within_bounds() -> None:
-    compiled = compile_virtual_host(many_chances(15), NO_OPTIONS)
+    compiled = compile_virtual_host(many_chances(15))
     assert compiled.limit is None
     tests = tuple(header(f"x-{n}", "a") for n in range(12))
-    assert compile_virtual_host(host(Route(match=RouteMatch(headers=tests), action=TO_A)), NO_OPTIONS).limit is None
+    assert compile_virtual_host(host(Route(match=RouteMatch(headers=tests), action=TO_A))).limit is None
 
 
 NESTED = [path("/" + "a" * length) for length in range(120, 0, -1)]
@@ -294,7 +298,7 @@ def on_header(text: str, kind: StringKind) -> RouteMatch:
 def test_work_is_bounded(matches: list[RouteMatch]) -> None:
     """Whatever takes so long; and a little more than the bound is spent before that is seen."""
     virtual_host = host(*(Route(match=match, action=TO_A) for match in matches))
-    limit = compile_virtual_host(virtual_host, NO_OPTIONS, bounds=FEW_STEPS).limit
+    limit = compile_virtual_host(virtual_host, bounds=FEW_STEPS).limit
     assert limit is not None
     assert (limit.bound, limit.limit) == ("steps of work", 50_000)
     assert 50_000 < limit.needed < 100_000
@@ -308,12 +312,12 @@ def numbered(count: int) -> VirtualHost:
 
 def test_ten_thousand_routes_are_within_bounds() -> None:
     """With half of the work that may be spent."""
-    compiled = compile_virtual_host(numbered(10_000), NO_OPTIONS, bounds=Bounds(steps_of_work=5_000_000))
+    compiled = compile_virtual_host(numbered(10_000), bounds=Bounds(steps_of_work=5_000_000))
     assert compiled.limit is None
 
 
 def test_the_size_of_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kmesh.compiler.routes.write_graph.RECORD_BYTES", 100_000)
-    limit = compile_virtual_host(numbered(100), NO_OPTIONS).limit
+    limit = compile_virtual_host(numbered(100)).limit
     assert limit is not None
     assert (limit.bound, limit.limit) == ("bytes of records", 100_000)

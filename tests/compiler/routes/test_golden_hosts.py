@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kmesh.compiler.automata import BoundExceeded, Budget
-from kmesh.compiler.routes.compile import HostOptions, compile_virtual_host
+from kmesh.compiler.routes.compile import compile_virtual_host
 from kmesh.compiler.routes.decide import decide
 from kmesh.compiler.routes.normalise import find_candidates
 from kmesh.compiler.routes.printer import print_candidates, print_graph
@@ -51,7 +51,7 @@ def print_passes(host: VirtualHost) -> dict[str, str]:
     else:
         assert find_violations_in_graph(graph, candidates, unions) == []
         got["graph"] = print_graph(graph) + "\n"
-    compiled = compile_virtual_host(host, HostOptions())
+    compiled = compile_virtual_host(host)
     link = f"link {compiled.link:016x}\n"
     got["records"] = link + print_records(compiled.records, compiled.clusters)
     return got
