@@ -6,7 +6,7 @@ lies there; asyncio can say neither.
 
     wait for           woken by
     readable()         bytes or the end of the stream that came since the last wait; loss of this or of the watched
-    writable()         room; loss of this or of the watched
+    writable()         room; loss of this
 
 An edge is remembered until it is waited for, so: look first, wait when there is too little, and look again.
 """
@@ -93,11 +93,11 @@ class Channel:
             await _either(self._reader, watched)
         self._is_readable = False
 
-    async def writable(self, watched: Channel | None = None) -> None:
-        """Until there is room, or this channel or `watched` is lost."""
-        while not (self._is_writable or self.is_lost or (watched and watched.is_lost)):
+    async def writable(self) -> None:
+        """Until there is room, or this channel is lost."""
+        while not (self._is_writable or self.is_lost):
             self._writer = asyncio.get_running_loop().create_future()
-            await _either(self._writer, watched)
+            await self._writer
         self._is_writable = False
 
     def note(self, events: int) -> None:

@@ -17,11 +17,12 @@ from enum import Enum
 
 import h11
 
-__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "AnswerHead", "BadAnswer", "BadRequest", "Body", "Headers", "RequestHead"]
-__all__ += ["read_answer_head", "read_request_head"]
+__all__ = ["MAX_ANSWER_HEAD_BYTES", "MAX_HEADERS", "MAX_HEAD_BYTES", "AnswerHead", "BadAnswer", "BadRequest", "Body"]
+__all__ += ["Headers", "RequestHead", "read_answer_head", "read_request_head"]
 
 MAX_HEAD_BYTES = 60 * 1024
 """Envoy's max_request_headers_kb."""
+MAX_ANSWER_HEAD_BYTES = 128 * 1024
 MAX_HEADERS = 100
 """Envoy's max_headers_count."""
 
@@ -275,10 +276,10 @@ def _is_same(theirs: Sequence[tuple[bytes, bytes]], ours: Headers) -> bool:
 def read_answer_head(received: bytes, method: bytes) -> AnswerHead | BadAnswer | None:
     """The head at the start of `received`, of an answer to a request by `method`; None: not complete yet."""
     end = received.find(_END)
-    begun = received[: end + 4 if end >= 0 else MAX_HEAD_BYTES + 1]
+    begun = received[: end + 4 if end >= 0 else MAX_ANSWER_HEAD_BYTES + 1]
     if _BROKEN.search(begun):
         return BadAnswer("a line that does not end in CR LF")
-    if len(begun) > MAX_HEAD_BYTES:
+    if len(begun) > MAX_ANSWER_HEAD_BYTES:
         return BadAnswer("the head is too large")
     line, line_end, _ = begun.partition(b"\r\n")
     parsed = _STATUS_LINE.fullmatch(line)
@@ -299,6 +300,8 @@ def _read_answer(raw: bytes, status: int, is_old: bool, method: bytes) -> Answer
         raise _Refused(502, "too many headers")
     body, length = _find_body(headers)
     _check_by_h11(raw, headers)
+    if (status < 200 or status == 204) and body not in (None, Body.NONE):
+        raise _Refused(502, "a body, where RFC 9112 section 6.1 allows none")
     if status == 101:
         body, length = Body.TUNNEL, 0
     elif method == b"HEAD" or status < 200 or status in (204, 304):
@@ -320,7 +323,7 @@ def _read_answer(raw: bytes, status: int, is_old: bool, method: bytes) -> Answer
 
 def _check_by_h11(raw: bytes, headers: Headers) -> None:
     """Raises: _Refused."""
-    reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD_BYTES)
     reader.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
     try:
         reader.receive_data(raw)

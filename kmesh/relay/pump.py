@@ -17,22 +17,27 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from kmesh.relay.channel import Channel
 from kmesh.relay.framing import Framer, LengthFramer, State
 
-__all__ = ["SPLICED_BYTES", "WINDOW", "Direction", "Lost", "Slot", "pump", "send_all"]
+__all__ = ["SPLICED_BYTES", "WINDOW", "Direction", "Lost", "Slot", "peek_head", "pump", "send_all"]
 
 WINDOW = 256 * 1024
 """The most bytes that are looked at, or in a pipe, at once."""
 SPLICED_BYTES = 512 * 1024
 """Bodies that are shorter are not worth a pipe."""
 _PIPE_BYTES = 1024 * 1024
+_HEAD_WINDOW = 8 * 1024
+"""What is looked at for a head beyond what is known to be too little."""
 _TURNS = 4
 """Pieces that one body may carry before others have their turn."""
 _SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "SPLICE_F_MOVE") else 3
 _window = memoryview(bytearray(WINDOW))
+
+
+_T = TypeVar("_T")
 
 
 class Direction(IntEnum):
@@ -45,6 +50,9 @@ class Slot(Protocol):
 
     def plan(self, direction: int, state: State, planned: int, base: int) -> None:
         """Next `planned` bytes go to the sink, to which `base` were given; behind them the framer is at `state`."""
+
+    def replacing(self, direction: int, length: int, planned: int, base: int) -> None:
+        """Next the first `length` bytes of the source, a head, go to the sink as another one of `planned` bytes."""
 
     def consumed(self, direction: int) -> None:
         """What was planned is sent and taken."""
@@ -68,49 +76,86 @@ async def pump(
     slot: Slot | None = None,
     direction: int = Direction.REQUEST,
     before_last: Callable[[int], None] | None = None,
+    ahead: int = 0,
 ) -> None:
-    """Carry one body. `before_last` is called with the number of bytes that end it, before they are sent.
+    """Carry one body, and `ahead` bytes that lie before it. At the end of a stream that ends it nothing is shut down.
 
+    `before_last` is called with the number of bytes that end it, before they are sent; not for CloseFramer.
     Raises: Lost; BadFraming, when the source's bytes are no such body.
     """
     if isinstance(framer, LengthFramer) and framer.left >= SPLICED_BYTES and not (source.is_mapped or sink.is_mapped):
-        # what is left for the window is its last part, so that before_last has its place
+        await _carry_ahead(source, sink, framer, slot, direction, ahead)
+        ahead = 0
+        # the window has the last part, before which before_last has its place
         await _splice(source, sink, framer, WINDOW // 4, slot, direction)
     planned = 0  # bytes at the head of the source's queue that the framer has walked
-    while planned or not framer.is_done:
-        received = await _peek(source, sink, planned or max(framer.needs, 1))
+    while planned or ahead or not framer.is_done:
+        received = await _peek(source, sink, planned or ahead or max(framer.needs, 1))
         if not received:
             framer.end()
             return
         if not planned:
-            planned = framer.walk(_window[:received])
+            planned = ahead + framer.walk(_window[ahead:received])
+            ahead = 0
             if framer.is_done and before_last:
                 before_last(planned)
             if not planned:
                 continue
-        if slot:
-            slot.plan(direction, framer.state, planned, sink.given)
-        sent = await _send_some(sink, _window[:planned], source)
-        if sent:
-            _take(source, sent)
-            planned -= sent
-            if slot and not planned:
-                slot.consumed(direction)
-            if not planned and received == WINDOW:
-                await asyncio.sleep(0)  # another's turn
+        sent = await _send_planned(source, sink, framer.state, planned, slot, direction)
+        planned -= sent
+        if sent and received == WINDOW and not framer.is_done:
+            await asyncio.sleep(0)  # another's turn
 
 
-async def send_all(sink: Channel, piece: bytes, watched: Channel | None = None) -> None:
-    """Raises: Lost when the sink is, or `watched`."""
+async def _carry_ahead(
+    source: Channel, sink: Channel, framer: Framer, slot: Slot | None, direction: int, ahead: int
+) -> None:
+    while ahead:
+        await _peek(source, sink, ahead)
+        ahead -= await _send_planned(source, sink, framer.state, ahead, slot, direction)
+
+
+async def _send_planned(
+    source: Channel, sink: Channel, state: State, planned: int, slot: Slot | None, direction: int
+) -> int:
+    """Send what is accepted of the window's first bytes, and take that."""
+    if slot:
+        slot.plan(direction, state, planned, sink.given)
+    sent = await _send_some(sink, _window[:planned])
+    if sent:
+        _take(source, sent)
+        if slot and sent == planned:
+            slot.consumed(direction)
+    return sent
+
+
+async def send_all(sink: Channel, piece: bytes) -> None:
+    """Raises: Lost."""
     view = memoryview(piece)
     while view:
-        view = view[await _send_some(sink, view, watched) :]
+        view = view[await _send_some(sink, view) :]
 
 
-async def _peek(source: Channel, sink: Channel | None, at_least: int) -> int:
+async def peek_head(source: Channel, watched: Channel | None, read: Callable[[bytes], _T | None]) -> _T | None:
+    """What `read` makes of the source's first bytes, once it makes something of them; None: they end before.
+
+    Nothing is taken. Raises: Lost.
+    """
+    at_least = 1
+    while True:
+        received = await _peek(source, watched, at_least, at_least + _HEAD_WINDOW)
+        if not received:
+            return None
+        found = read(bytes(_window[:received]))
+        if found is not None:
+            return found
+        at_least = received + 1
+
+
+async def _peek(source: Channel, sink: Channel | None, at_least: int, limit: int = WINDOW) -> int:
     """Look until so many bytes are in the window; 0 at the end of the stream. Raises: Lost."""
     while True:
-        received = _peek_now(source)
+        received = _peek_now(source, limit)
         if received is not None and (received >= at_least or received == 0):
             return received
         if received and source.has_ended:
@@ -119,22 +164,22 @@ async def _peek(source: Channel, sink: Channel | None, at_least: int) -> int:
         await source.readable(sink)
 
 
-def _peek_now(source: Channel) -> int | None:
+def _peek_now(source: Channel, limit: int) -> int | None:
     try:
-        return source.peek(_window)
+        return source.peek(_window[:limit])
     except OSError as error:
         raise Lost(source, str(error)) from None
 
 
-async def _send_some(sink: Channel, piece: memoryview, watched: Channel | None) -> int:
+async def _send_some(sink: Channel, piece: memoryview) -> int:
     """Send what is accepted; when that is nothing, wait for room and return 0. Raises: Lost."""
     try:
         sent = sink.send(piece)
     except OSError as error:
         raise Lost(sink, str(error)) from None
     if not sent:
-        _check(sink, watched)
-        await sink.writable(watched)
+        _check(sink)
+        await sink.writable()
     return sent
 
 
@@ -145,7 +190,7 @@ def _take(source: Channel, count: int) -> None:
         raise Lost(source, str(error)) from None
 
 
-def _check(channel: Channel, watched: Channel | None) -> None:
+def _check(channel: Channel, watched: Channel | None = None) -> None:
     if channel.is_lost:
         raise Lost(channel, "reset")
     if watched and watched.is_lost:
@@ -177,8 +222,8 @@ async def _splice(
                 went = _give(read_end, sink, in_pipe)
                 in_pipe -= went
                 if not went:
-                    _check(sink, source)
-                    await sink.writable(source)
+                    _check(sink)
+                    await sink.writable()
             elif was_empty:
                 _check(source, sink)
                 await source.readable(sink)

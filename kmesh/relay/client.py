@@ -1,0 +1,335 @@
+"""One client connection: what comes down to the relay is answered in order, and in step with the kernel.
+
+    comes                       is done
+    a request                   wait until the kernel's exchange in flight is answered; relay it, or answer it
+    an answer handed over       relayed from its first byte; only then what the client sent meanwhile
+    the end of the stream       bound upstream connections are told, and the last of them to end closes this one
+    what is no request          answered, and closed
+
+Before the last byte of an answer a grant is written: two counts of bytes, by which the programs know that the client
+waits for nothing, and begin to carry its requests again (decision 9). A client that waits costs no wake-up; one that
+has sent a part of a head has HEAD_S for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Protocol, assert_never
+
+from kmesh.relay.channel import Channel
+from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
+from kmesh.relay.exchange import Answering, Exchange, Failed, Times
+from kmesh.relay.forwarding import HeadRewrite
+from kmesh.relay.framing import BadFraming
+from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
+from kmesh.relay.pump import Lost, Slot, peek_head, send_all
+from kmesh.relay.replies import REQUEST_TIMEOUT, describe_reset, write_refusal, write_reply
+
+__all__ = ["HEAD_S", "Client", "Surroundings", "UnfinishedHeads", "Unreachable"]
+
+HEAD_S = 60.0
+"""From the first byte of a head to its last."""
+_LINGER_S = 1.0
+"""How long what a client still sends is dropped, so that it can read the answer that it was closed with."""
+_LINGER_BYTES = 1024 * 1024
+_ASK_AGAIN_S = 0.05
+"""While the kernel has an exchange in flight, and its end was not told."""
+
+
+class Unreachable(Exception):
+    """No connection to an endpoint of the cluster: `body` is Envoy's for it."""
+
+    def __init__(self, body: bytes, status: int = 503) -> None:
+        super().__init__(body.decode())
+        self.body, self.status = body, status
+
+
+class UnfinishedHeads:
+    """Clients that have sent a part of a head: when they are too many, the oldest is given up."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._timeouts: OrderedDict[int, asyncio.Timeout] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._timeouts)
+
+    @contextlib.contextmanager
+    def wait(self, key: int, timeout: asyncio.Timeout) -> Iterator[None]:
+        if len(self._timeouts) >= self._limit:
+            _, oldest = self._timeouts.popitem(last=False)
+            oldest.reschedule(0)
+        self._timeouts[key] = timeout
+        try:
+            yield
+        finally:
+            self._timeouts.pop(key, None)
+
+
+class Surroundings(Protocol):
+    """What a client's connection needs of the rest of the relay. Clients are known by their cookies."""
+
+    unfinished: UnfinishedHeads
+
+    def decide(self, head: RequestHead, routing: int, port: int) -> Decision: ...
+
+    async def dial(self, netns: int, to: ToCluster) -> Channel:
+        """A connection that nothing was sent on. Raises: Unreachable."""
+
+    def release(self, upstream: Channel, clean: bool) -> None:
+        """It is no longer used here. `clean`: it stands between two exchanges; else it is to be reset."""
+
+    def in_flight(self, client: int) -> int:
+        """Cookie of the upstream connection by which the kernel carries an exchange of this client; 0: none."""
+
+    def grant(self, client: int, taken: int, given: int, ended: int) -> None:
+        """Write the grant: the programs go on when these are the bytes that went to the relay, and came from it."""
+
+    def client_ended(self, client: Client) -> bool:
+        """It sends no more. Shut down what is bound to it; False: nothing is. `close` it when the last has ended."""
+
+    def forget(self, client: Client) -> None:
+        """Its connection is closed now: so is what is bound to it."""
+
+
+class Client:
+    """`serve` is its life; the rest are what happens to it from outside."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        cookie: int,
+        netns: int,
+        routing: int,
+        port: int,
+        surroundings: Surroundings,
+        slot: Slot | None = None,
+    ) -> None:
+        """`cookie` is that of the client's own socket, `port` what it connected to."""
+        self.channel, self.cookie, self.netns = channel, cookie, netns
+        self._routing, self._port = routing, port
+        self._around, self._slot = surroundings, slot
+        self._told = asyncio.Event()
+        """Something happened to the exchange that the kernel has in flight."""
+        self._answered = 0
+        """Upstream connection of the kernel's exchange that was answered here last."""
+        self._turn = asyncio.Lock()
+        """Of whoever writes an answer."""
+        self._is_closed = False
+
+    # Events
+
+    def note_ended(self) -> None:
+        """The kernel's exchange in flight was answered to its end."""
+        self._told.set()
+
+    def note_lost(self, upstream: int, has_begun: bool) -> None:
+        """Its upstream connection ended without the answer, or in the middle of it."""
+        self._answered = upstream
+        if has_begun:
+            self.reset()
+        else:
+            reply = write_reply(503, describe_reset(b"connection termination"))
+            self._grant(len(reply), ended=upstream)
+            with contextlib.suppress(OSError):
+                if self.channel.send(reply) != len(reply):
+                    self.reset()  # a client that lets a whole buffer of answers lie
+        self._told.set()
+
+    async def relay_answer(self, upstream: Channel, cookie: int, *, is_head: bool) -> None:
+        """The answer to the kernel's exchange in flight, which the kernel cannot carry. Releases `upstream`."""
+        is_clean = False
+        try:
+            async with self._turn:
+                is_clean = await self._relay_answer(upstream, cookie, is_head)
+        except (Lost, BadFraming, OSError):
+            self.reset()
+        finally:
+            self._around.release(upstream, is_clean)
+            self._told.set()
+
+    async def _relay_answer(self, upstream: Channel, cookie: int, is_head: bool) -> bool:
+        """Returns whether the upstream connection is between two exchanges."""
+        answering = Answering(
+            self.channel,
+            upstream,
+            b"HEAD" if is_head else b"GET",
+            before_last=lambda planned: self._grant(planned, ended=cookie),
+            slot=self._slot,
+        )
+        try:
+            head = await answering.read_head()
+            if head.body is Body.TUNNEL:
+                raise Failed(502, describe_reset(b"protocol error"))
+            await answering.relay(head, closes=False)
+        except Failed as failed:
+            await self._reply(write_reply(failed.status, failed.body), ended=cookie)
+            return False
+        finally:
+            self._answered = cookie
+        if answering.closes:
+            await self._linger()
+            self.close()
+        return not (head.closes or upstream.has_ended)
+
+    def reset(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self.channel.reset()
+            self._around.forget(self)
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self.channel.close()
+            self._around.forget(self)
+
+    # Requests
+
+    async def serve(self) -> None:
+        """Until the connection is closed, or its client sends no more."""
+        try:
+            while not self._is_closed:
+                head = await self._read_head()
+                if head is None:
+                    break
+                await self._wait_for_kernel()
+                async with self._turn:
+                    goes_on = await self._answer(head)
+                if not goes_on:
+                    await self._linger()
+                    self.close()
+            if not self._is_closed and not self._around.client_ended(self):
+                self.close()
+        except (Lost, BadFraming, TimeoutError, OSError):
+            self.reset()
+
+    async def _read_head(self) -> RequestHead | BadRequest | None:
+        """None at the end of the stream. Raises: Lost."""
+        await peek_head(self.channel, None, lambda _: True)  # the first byte of it, whenever it comes
+        try:
+            async with asyncio.timeout(HEAD_S) as timeout:
+                with self._around.unfinished.wait(self.cookie, timeout):
+                    return await peek_head(self.channel, None, read_request_head)
+        except TimeoutError:
+            return BadRequest(408, "its head took too long")
+
+    async def _wait_for_kernel(self) -> None:
+        """Answers come in the order of the requests."""
+        while self._around.in_flight(self.cookie) not in (0, self._answered):
+            self._told.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), _ASK_AGAIN_S)
+        self._answered = 0
+
+    async def _answer(self, head: RequestHead | BadRequest) -> bool:
+        """Returns whether the connection goes on. Raises: Lost, BadFraming, TimeoutError."""
+        if isinstance(head, BadRequest):
+            reply = write_reply(408, REQUEST_TIMEOUT, closes=True) if head.status == 408 else write_refusal(head)
+            await send_all(self.channel, reply)
+            return False
+        decision = self._around.decide(head, self._routing, self._port)
+        match decision:
+            case ToCluster():
+                return await self._relay(head, decision)
+            case Reply():
+                return await self._reply_to(
+                    head, decision.status, decision.body, decision.headers, closes=decision.closes
+                )
+            case Refused():
+                return await self._reply_to(head, 503, b"not supported: " + decision.feature.encode())
+            case _:
+                assert_never(decision)
+
+    async def _relay(self, head: RequestHead, to: ToCluster) -> bool:
+        start = self.channel.taken
+        try:
+            upstream = await self._around.dial(self.netns, to)
+        except Unreachable as unreachable:
+            return await self._reply_to(head, unreachable.status, unreachable.body, rewrite=to.rewrite_answer)
+        is_clean = False
+        exchange = Exchange(
+            self.channel,
+            upstream,
+            head,
+            before_last=self._grant,
+            times=Times(answer_s=to.timeout_s, idle_s=to.idle_timeout_s),
+            rewrite_request=to.rewrite_request,
+            rewrite_answer=to.rewrite_answer,
+            slot=self._slot,
+        )
+        try:
+            ending = await exchange.carry()
+            is_clean = ending.upstream_is_clean
+            return ending.client_goes_on
+        except Failed as failed:
+            untaken = head.length - (self.channel.taken - start)
+            return await self._reply_to(
+                head,
+                failed.status,
+                failed.body,
+                rewrite=to.rewrite_answer,
+                closes=failed.closes,
+                untaken=max(untaken, 0),
+                is_complete=exchange.is_sent,
+            )
+        finally:
+            self._around.release(upstream, is_clean)
+
+    # Answers
+
+    async def _reply_to(
+        self,
+        head: RequestHead,
+        status: int,
+        body: bytes = b"",
+        headers: Headers | None = None,
+        *,
+        rewrite: HeadRewrite | None = None,
+        closes: bool = False,
+        untaken: int | None = None,
+        is_complete: bool = False,
+    ) -> bool:
+        """Answer here; with a body that did not go on the connection ends. Returns whether it goes on."""
+        self.channel.take(head.length if untaken is None else untaken)
+        closes = closes or head.closes or not (is_complete or head.body is Body.NONE)
+        reply = write_reply(status, body, headers, closes=closes, method=head.method)
+        if rewrite:
+            end = reply.index(b"\r\n\r\n") + 4
+            reply = rewrite(reply[:end]) + reply[end:]
+        if closes:
+            await send_all(self.channel, reply)
+        else:
+            await self._reply(reply)
+        return not closes
+
+    async def _reply(self, reply: bytes, ended: int = 0) -> None:
+        self._grant(len(reply), ended=ended)
+        await send_all(self.channel, reply)
+
+    def _grant(self, planned: int, ended: int = 0) -> None:
+        """Before the last `planned` bytes of an answer. It holds only if nothing of the client's lies unread."""
+        self._around.grant(self.cookie, self.channel.taken, self.channel.given + planned, ended)
+
+    async def _linger(self) -> None:
+        """An answer is not taken back by a reset, as it would be where the client's bytes lie unread."""
+        self.channel.shut_down()
+        dropped = 0
+        with contextlib.suppress(TimeoutError, OSError, Lost):
+            async with asyncio.timeout(_LINGER_S):
+                while dropped < _LINGER_BYTES:
+                    unread = self.channel.peek(_linger_window)
+                    if unread == 0:
+                        return
+                    if unread is None:
+                        await self.channel.readable()
+                    else:
+                        self.channel.take(unread)
+                        dropped += unread
+
+
+_linger_window = memoryview(bytearray(65536))

@@ -1,0 +1,305 @@
+"""One relayed exchange: a request and its body one way, its answer the other way, at the same time.
+
+    comes                                        is done
+    interim answers (1xx)                        passed on, as they come
+    answer before the request's end              passed on with "connection: close"; the rest of the request is let go
+    101                                          bytes both ways, each way until its own end
+    answer that the stream's end ends            the client's stream is ended behind it
+    upstream lost before a head: 503, after: the client is reset
+    what is no answer before a head: 502, after: the client is reset
+    what is no body of the client's              400, if the answer has not begun; its connection is closed
+    client lost                                  the upstream is reset
+    no answer in time                            504 before its head; after it the client is reset
+
+Source: RFC 9110 sections 7 and 15.2; RFC 9112 section 9; source/common/router/router.cc of Envoy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kmesh.relay.channel import Channel
+from kmesh.relay.forwarding import HeadRewrite, forward_answer, forward_request, is_switched
+from kmesh.relay.framing import BadFraming, CloseFramer, make_framer
+from kmesh.relay.head import AnswerHead, BadAnswer, Body, RequestHead, read_answer_head
+from kmesh.relay.pump import Direction, Lost, Slot, peek_head, pump, send_all
+from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT, describe_reset
+
+__all__ = ["Answering", "Ending", "Exchange", "Failed", "Times"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """In seconds; None: no limit."""
+
+    answer_s: float | None = None
+    """From the end of the request to the end of its answer."""
+    idle_s: float | None = None
+    """Without a byte either way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What may be done with the two connections now."""
+
+    client_goes_on: bool
+    upstream_is_clean: bool
+    """It stands between two exchanges."""
+
+
+class Failed(Exception):
+    """No head of an answer was passed on. To be answered with this status and body."""
+
+    def __init__(self, status: int, body: bytes, *, closes: bool = False) -> None:
+        super().__init__(f"{status} {body.decode()}")
+        self.status, self.body, self.closes = status, body, closes
+
+
+class Answering:
+    """The way back: from the first byte of an answer to its last.
+
+    `before_last` is called with the number of bytes at the end of the answer, before they are sent; not where
+    the client's connection ends with them.
+    """
+
+    def __init__(
+        self,
+        client: Channel,
+        upstream: Channel,
+        method: bytes,
+        *,
+        before_last: Callable[[int], None],
+        rewrite: HeadRewrite | None = None,
+        slot: Slot | None = None,
+    ) -> None:
+        self._client, self._upstream, self._method = client, upstream, method
+        self._before_last, self._rewrite, self._slot = before_last, rewrite, slot
+        self.has_begun = False
+        """A final head was passed on, or part of one."""
+        self.closes = False
+        """The client's connection ends with this answer."""
+
+    async def read_head(self) -> AnswerHead:
+        """The final one; interim ones are passed on. Raises: Failed, Lost (the client)."""
+        while True:
+            head = await self._read_one()
+            if not head.is_interim:
+                return head
+            await self._send_head(head, forward_answer(head, None, closes=False))
+
+    async def relay(self, head: AnswerHead, *, closes: bool) -> None:
+        """Pass it on with its body; an end by the stream's end is passed on too. Raises: Lost, BadFraming."""
+        self.closes = closes or head.body is Body.UNTIL_CLOSE
+        self.has_begun = True
+        out = forward_answer(head, self._rewrite, closes=self.closes)
+        framer = make_framer(head)
+        ahead = head.length
+        before_last = None if self.closes else self._before_last
+        if out is not head.raw:
+            if framer.is_done and before_last:
+                before_last(len(out))
+                before_last = None
+            await self._send_head(head, out)
+            ahead = 0
+        await pump(self._upstream, self._client, framer, self._slot, Direction.ANSWER, before_last, ahead)
+        if self.closes:
+            self._client.shut_down()
+
+    async def _read_one(self) -> AnswerHead:
+        upstream = self._upstream
+        try:
+            head = await peek_head(upstream, self._client, lambda received: read_answer_head(received, self._method))
+        except Lost as lost:
+            if lost.channel is upstream:
+                raise Failed(503, _TERMINATION) from None
+            raise
+        if isinstance(head, AnswerHead):
+            return head
+        is_partial = head is None and upstream.peek(memoryview(bytearray(1))) == 1
+        if isinstance(head, BadAnswer) or is_partial:
+            raise Failed(502, _PROTOCOL_ERROR)
+        raise Failed(503, _TERMINATION)
+
+    async def _send_head(self, head: AnswerHead, out: bytes) -> None:
+        await replace_head(self._upstream, self._client, head.length, out, self._slot, Direction.ANSWER)
+
+
+_PROTOCOL_ERROR = describe_reset(b"protocol error")
+_TERMINATION = describe_reset(b"connection termination")
+
+
+async def replace_head(
+    source: Channel, sink: Channel, length: int, out: bytes, slot: Slot | None, direction: Direction
+) -> None:
+    """Send `out` in place of the `length` bytes that the source begins with. Raises: Lost."""
+    if slot:
+        slot.replacing(direction, length, len(out), sink.given)
+    await send_all(sink, out)
+    source.take(length)
+    if slot:
+        slot.consumed(direction)
+
+
+class Exchange:
+    """Both ways of one exchange."""
+
+    def __init__(
+        self,
+        client: Channel,
+        upstream: Channel,
+        head: RequestHead,
+        *,
+        before_last: Callable[[int], None],
+        times: Times,
+        rewrite_request: HeadRewrite | None = None,
+        rewrite_answer: HeadRewrite | None = None,
+        slot: Slot | None = None,
+    ) -> None:
+        self._client, self._upstream, self._head = client, upstream, head
+        self._times, self._slot = times, slot
+        self._rewrite_request, self._rewrite_answer = rewrite_request, rewrite_answer
+        self._answering = Answering(
+            client, upstream, head.method, before_last=before_last, rewrite=rewrite_answer, slot=slot
+        )
+        self.is_sent = False
+        """The request, to its end."""
+        self._is_idle = False
+        self._timeout: asyncio.Timeout | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Something of a final answer was passed on."""
+        return self._answering.has_begun
+
+    async def carry(self) -> Ending:
+        """Raises: Failed, Lost, BadFraming, TimeoutError (behind the head of the answer)."""
+        try:
+            async with asyncio.timeout(None) as self._timeout:
+                with self._watch_idle():
+                    return await self._carry()
+        except TimeoutError:
+            if self.has_begun:
+                raise
+            if self._is_idle:
+                raise Failed(504 if self.is_sent else 408, STREAM_TIMEOUT, closes=not self.is_sent) from None
+            raise Failed(504, UPSTREAM_TIMEOUT) from None
+
+    async def _carry(self) -> Ending:
+        if self._head.body is Body.NONE:
+            try:
+                await self._send_request()
+            except Lost as lost:
+                if lost.channel is not self._upstream:
+                    raise
+            return await self._relay_answer()
+        sending = asyncio.create_task(self._send_request())
+        answering = asyncio.create_task(self._relay_answer())
+        try:
+            await asyncio.wait((sending, answering), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done() and not self._is_answer_awaited(sending):
+                sending.result()
+            return await answering
+        finally:
+            await _cancel(sending, answering)
+
+    def _is_answer_awaited(self, sending: asyncio.Task[None]) -> bool:
+        """A server that closed may have answered before. Raises: Failed for a body that is none."""
+        match sending.exception():
+            case None:
+                return True
+            case Lost(channel=channel):
+                return channel is self._upstream
+            case BadFraming() if not (self._client.has_ended or self.has_begun):
+                raise Failed(400, b"Bad Request", closes=True)
+            case _:
+                return False
+
+    async def _send_request(self) -> None:
+        head, ahead = self._head, self._head.length
+        out = forward_request(head, self._rewrite_request)
+        if out is not head.raw or head.length != len(head.raw):
+            await replace_head(self._client, self._upstream, head.length, out, self._slot, Direction.REQUEST)
+            ahead = 0
+        await pump(self._client, self._upstream, make_framer(head), self._slot, Direction.REQUEST, ahead=ahead)
+        self.is_sent = True
+        if self._timeout and self._times.answer_s is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._times.answer_s)
+
+    async def _relay_answer(self) -> Ending:
+        answering, upstream = self._answering, self._upstream
+        head = await answering.read_head()
+        if head.status == 101:
+            return await self._relay_tunnel(head)
+        await answering.relay(head, closes=self._head.closes or not self.is_sent)
+        is_clean = self.is_sent and not (head.closes or upstream.has_ended) and _is_empty(upstream)
+        return Ending(client_goes_on=not answering.closes, upstream_is_clean=is_clean)
+
+    async def _relay_tunnel(self, head: AnswerHead) -> Ending:
+        """Bytes of another protocol, each way until its own end. Raises: Failed, Lost."""
+        if not is_switched(self._head) or not self.is_sent:
+            raise Failed(502, _PROTOCOL_ERROR)
+        if self._timeout and not self._times.idle_s:
+            self._timeout.reschedule(None)
+        self._times = Times(idle_s=self._times.idle_s)
+        client, upstream = self._client, self._upstream
+        out = forward_answer(head, self._rewrite_answer, closes=False)
+        self._answering.has_begun = True
+        await replace_head(upstream, client, head.length, out, self._slot, Direction.ANSWER)
+        ways = (
+            asyncio.create_task(_relay_until_end(client, upstream, self._slot, Direction.REQUEST)),
+            asyncio.create_task(_relay_until_end(upstream, client, self._slot, Direction.ANSWER)),
+        )
+        try:
+            await asyncio.gather(*ways)
+        finally:
+            await _cancel(*ways)
+        return Ending(client_goes_on=False, upstream_is_clean=False)
+
+    # Time without a byte
+
+    @contextlib.contextmanager
+    def _watch_idle(self) -> Iterator[None]:
+        if self._times.idle_s is None:
+            yield
+            return
+        self._check_idle(-1)
+        try:
+            yield
+        finally:
+            self._idle_check.cancel()
+
+    def _check_idle(self, before: int) -> None:
+        idle_s = self._times.idle_s or 0.0
+        now = self._client.taken + self._client.given + self._upstream.taken + self._upstream.given
+        loop = asyncio.get_running_loop()
+        if now == before and self._timeout:
+            self._is_idle = True
+            self._timeout.reschedule(loop.time())
+            return
+        self._idle_check = loop.call_later(idle_s, self._check_idle, now)
+
+
+async def _relay_until_end(source: Channel, sink: Channel, slot: Slot | None, direction: Direction) -> None:
+    await pump(source, sink, CloseFramer(), slot, direction)
+    sink.shut_down()
+
+
+async def _cancel(*tasks: asyncio.Task[_T]) -> None:
+    """And wait until they have ended; what they failed with is known, or of no more use."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_empty(channel: Channel) -> bool:
+    """Nothing lies unread that nobody asked for."""
+    try:
+        return channel.peek(memoryview(bytearray(1))) is None
+    except OSError:
+        return False
