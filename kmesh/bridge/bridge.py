@@ -25,6 +25,7 @@ from kmesh.bridge.admin import serve_admin
 from kmesh.bridge.data_plane import DataPlane
 from kmesh.bridge.dns_clusters import DnsClusters
 from kmesh.bridge.intake import Intake
+from kmesh.bridge.relay_configuration import RelayConfigurationWriter
 from kmesh.bridge.resolver import Resolver
 from kmesh.bridge.settings import Settings
 from kmesh.bridge.state import SavedState, StateWriter, read_state
@@ -65,6 +66,7 @@ class Bridge:
             _ads_config(settings, server), ALL, resolve=resolver.resolve_host, prepare_socket=prepare_socket
         )
         self._writer = StateWriter(settings.state_dir, self._take_state)
+        self._relay_writer = RelayConfigurationWriter(settings.state_dir)
         self._compiler = Compiler()
         self._changed = asyncio.Event()
         self._served = Snapshot()
@@ -109,12 +111,18 @@ class Bridge:
             snapshot = self._intake.snapshot()
             if snapshot is not None and snapshot is not self._served:
                 self._served = snapshot
-                self._compilation = await asyncio.to_thread(self._serve, snapshot)
+                self._compilation = await asyncio.to_thread(self._compiler.compile, snapshot)
+                if await self._tell_relay(self._compilation):
+                    await asyncio.to_thread(self._data_plane.apply, self._compilation.image)
 
-    def _serve(self, snapshot: Snapshot) -> Compilation:
-        compilation = self._compiler.compile(snapshot)
-        self._data_plane.apply(compilation.image)
-        return compilation
+    async def _tell_relay(self, compilation: Compilation) -> bool:
+        """Before the kernel hands anything over by the new image; False where the relay cannot learn of it."""
+        try:
+            await asyncio.to_thread(self._relay_writer.write, compilation)
+        except OSError as error:
+            self._data_plane.refuse(f"the relay's configuration cannot be written to --state-dir ({error.strerror})")
+            return False
+        return True
 
     def _take_state(self) -> SavedState:
         resources = {

@@ -75,8 +75,7 @@ class DataPlane:
         try:
             done = self._applier.apply(image)
         except (CapacityExceeded, MapError) as error:
-            self._applied = replace(self._applied, error=str(error))
-            _log.error("image_refused", extra={"reason": str(error)})
+            self.refuse(str(error))
             return False
         self._attach()
         # The digest costs the whole image: it is computed when somebody asks.
@@ -95,6 +94,11 @@ class DataPlane:
             },
         )
         return True
+
+    def refuse(self, reason: str) -> None:
+        """Tell in `applied` why the newest image is not put in force."""
+        self._applied = replace(self._applied, error=reason)
+        _log.error("image_refused", extra={"reason": reason})
 
     def kernel_records(self) -> Iterator[Record]:
         """What the maps hold now."""

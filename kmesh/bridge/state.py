@@ -22,6 +22,7 @@ from typing import Any
 import msgpack
 
 from kmesh.errors import ConfigError
+from kmesh.relay.configuration import CONFIGURATION_FILE
 
 __all__ = ["LOCK_FILE", "SavedState", "StateWriter", "prepare_state_dir", "read_state", "remove_state", "write_state"]
 
@@ -102,8 +103,9 @@ def write_state(directory: Path, state: SavedState) -> int:
 
 
 def remove_state(directory: Path) -> None:
-    """Remove what write_state left, and the directory when nothing else is in it."""
-    for name in (_FILE, _FILE + ".tmp", _FILE + ".corrupt", LOCK_FILE):
+    """Remove what the bridge left, and the directory when nothing else is in it."""
+    relays = (CONFIGURATION_FILE, CONFIGURATION_FILE + ".tmp")
+    for name in (_FILE, _FILE + ".tmp", _FILE + ".corrupt", *relays, LOCK_FILE):
         (directory / name).unlink(missing_ok=True)
     with suppress(OSError):
         directory.rmdir()

@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from kmesh.model.codec import codec_of, describe
 from kmesh.model.route import VirtualHost
 from kmesh.relay.host_index import HostIndex
 
-__all__ = ["ClusterOptions", "Configuration", "read_configuration", "write_configuration"]
+__all__ = ["CONFIGURATION_FILE", "ClusterOptions", "Configuration", "read_configuration", "write_configuration"]
 
+CONFIGURATION_FILE = "relay.msgpack"
+"""In the bridge's state directory."""
 _MAGIC = b"kmesh\0rl"
 _HEADER = struct.Struct("<8s16s16s")  # magic, digest of the types, digest of the body
 
@@ -47,18 +50,17 @@ class ClusterOptions:
     """Envoy would speak HTTP/2 to it whatever the client speaks, and nothing here does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     routings: Mapping[int, Routing] = field(default_factory=dict)
     """By kmesh.compiler.routes.unit.routing_id."""
     clusters: Mapping[str, ClusterOptions] = field(default_factory=dict)
     """By name, those that exist."""
-    hosts: Mapping[int, HostIndex] = field(init=False, compare=False, repr=False)
-    """For each routing."""
 
-    def __post_init__(self) -> None:
-        hosts = {number: HostIndex(routing.config) for number, routing in self.routings.items()}
-        object.__setattr__(self, "hosts", hosts)
+    @cached_property
+    def hosts(self) -> Mapping[int, HostIndex]:
+        """For each routing."""
+        return {number: HostIndex(routing.config) for number, routing in self.routings.items()}
 
 
 def write_configuration(path: Path, configuration: Configuration) -> int:
