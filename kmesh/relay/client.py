@@ -115,8 +115,8 @@ class Client:
         self._around, self._slot = surroundings, slot
         self._told = asyncio.Event()
         """Something happened to the exchange that the kernel has in flight."""
-        self._answered = 0
-        """Upstream connection of the kernel's exchange that was answered here last."""
+        self._ended = 0
+        """Upstream connection of the kernel's exchange that was answered here last. The kernel may know it later."""
         self._turn = asyncio.Lock()
         """Of whoever writes an answer."""
         self._is_closed = False
@@ -129,52 +129,45 @@ class Client:
 
     def note_lost(self, upstream: int, has_begun: bool) -> None:
         """Its upstream connection ended without the answer, or in the middle of it."""
-        self._answered = upstream
+        self._ended = upstream
         if has_begun:
             self.reset()
         else:
             reply = write_reply(503, describe_reset(b"connection termination"))
-            self._grant(len(reply), ended=upstream)
+            self._grant(len(reply))
             with contextlib.suppress(OSError):
                 if self.channel.send(reply) != len(reply):
                     self.reset()  # a client that lets a whole buffer of answers lie
         self._told.set()
 
     async def relay_answer(self, upstream: Channel, cookie: int, *, is_head: bool) -> None:
-        """The answer to the kernel's exchange in flight, which the kernel cannot carry. Releases `upstream`."""
-        is_clean = False
+        """The answer to the kernel's exchange in flight, which the kernel cannot carry. Releases `upstream`.
+
+        That is not used again: grants say that its exchange ended, and must not be taken to mean a later one.
+        """
         try:
             async with self._turn:
-                is_clean = await self._relay_answer(upstream, cookie, is_head)
+                self._ended = cookie
+                await self._relay_answer(upstream, is_head)
         except (Lost, BadFraming, OSError):
             self.reset()
         finally:
-            self._around.release(upstream, is_clean)
+            self._around.release(upstream, False)
             self._told.set()
 
-    async def _relay_answer(self, upstream: Channel, cookie: int, is_head: bool) -> bool:
-        """Returns whether the upstream connection is between two exchanges."""
-        answering = Answering(
-            self.channel,
-            upstream,
-            b"HEAD" if is_head else b"GET",
-            before_last=lambda planned: self._grant(planned, ended=cookie),
-            slot=self._slot,
-        )
+    async def _relay_answer(self, upstream: Channel, is_head: bool) -> None:
+        method = b"HEAD" if is_head else b"GET"
+        answering = Answering(self.channel, upstream, method, before_last=self._grant, slot=self._slot)
         try:
             head = await answering.read_head()
             if head.body is Body.TUNNEL:
                 raise Failed(502, describe_reset(b"protocol error"))
             await answering.relay(head, closes=False)
         except Failed as failed:
-            await self._reply(write_reply(failed.status, failed.body), ended=cookie)
-            return False
-        finally:
-            self._answered = cookie
+            await self._reply(write_reply(failed.status, failed.body, method=method))
         if answering.closes:
             await self._linger()
             self.close()
-        return not (head.closes or upstream.has_ended)
 
     def reset(self) -> None:
         if not self._is_closed:
@@ -220,11 +213,10 @@ class Client:
 
     async def _wait_for_kernel(self) -> None:
         """Answers come in the order of the requests."""
-        while self._around.in_flight(self.cookie) not in (0, self._answered):
+        while self._around.in_flight(self.cookie) not in (0, self._ended):
             self._told.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), _ASK_AGAIN_S)
-        self._answered = 0
 
     async def _answer(self, head: RequestHead | BadRequest) -> bool:
         """Returns whether the connection goes on. Raises: Lost, BadFraming, TimeoutError."""
@@ -307,13 +299,13 @@ class Client:
             await self._reply(reply)
         return not closes
 
-    async def _reply(self, reply: bytes, ended: int = 0) -> None:
-        self._grant(len(reply), ended=ended)
+    async def _reply(self, reply: bytes) -> None:
+        self._grant(len(reply))
         await send_all(self.channel, reply)
 
-    def _grant(self, planned: int, ended: int = 0) -> None:
+    def _grant(self, planned: int) -> None:
         """Before the last `planned` bytes of an answer. It holds only if nothing of the client's lies unread."""
-        self._around.grant(self.cookie, self.channel.taken, self.channel.given + planned, ended)
+        self._around.grant(self.cookie, self.channel.taken, self.channel.given + planned, self._ended)
 
     async def _linger(self) -> None:
         """An answer is not taken back by a reset, as it would be where the client's bytes lie unread."""

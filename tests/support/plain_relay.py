@@ -1,0 +1,122 @@
+"""The relay's clients and exchanges behind a plain listener, with no kernel programs: tests decide what is done."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from kmesh.relay.channel import Channel, Readiness
+from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
+from kmesh.relay.decide import Decision, Reply, ToCluster
+from kmesh.relay.head import RequestHead
+from kmesh.relay.replies import describe_reset
+
+__all__ = ["PlainRelay", "plain_relay", "reply", "to_cluster"]
+
+
+def to_cluster(timeout_s: float | None = None, idle_timeout_s: float | None = None, **more) -> ToCluster:
+    return ToCluster(
+        name="c",
+        cluster_id=1,
+        timeout_s=timeout_s,
+        idle_timeout_s=idle_timeout_s,
+        connect_timeout_s=1.0,
+        connect_retries=0,
+        **more,
+    )
+
+
+@dataclass(eq=False)
+class PlainRelay:
+    """A Surroundings. What it was told is kept for tests to look at."""
+
+    endpoint: tuple[str, int]
+    choose: Callable[[RequestHead], Decision]
+    readiness: Readiness
+    unfinished: UnfinishedHeads = field(default_factory=UnfinishedHeads)
+    port: int = 0
+    flying: int = 0
+    """What `in_flight` says."""
+    clients: list[Client] = field(default_factory=list)
+    grants: list[tuple[int, int, int]] = field(default_factory=list)
+    """(taken, given, ended)."""
+    released: list[bool] = field(default_factory=list)
+    """Whether it was clean, for each upstream connection."""
+    ended: list[Client] = field(default_factory=list)
+    forgotten: list[Client] = field(default_factory=list)
+
+    def decide(self, head: RequestHead, routing: int, port: int) -> Decision:
+        return self.choose(head)
+
+    async def dial(self, netns: int, to: ToCluster) -> Channel:
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, self.endpoint)
+        except OSError:
+            sock.close()
+            raise Unreachable(describe_reset(b"remote connection failure")) from None
+        return Channel(sock, self.readiness)
+
+    def release(self, upstream: Channel, clean: bool) -> None:
+        self.released.append(clean)
+        if clean:
+            upstream.close()
+        else:
+            upstream.reset()
+
+    def in_flight(self, client: int) -> int:
+        return self.flying
+
+    def grant(self, client: int, taken: int, given: int, ended: int) -> None:
+        self.grants.append((taken, given, ended))
+
+    def client_ended(self, client: Client) -> bool:
+        self.ended.append(client)
+        return False
+
+    def forget(self, client: Client) -> None:
+        self.forgotten.append(client)
+
+
+@asynccontextmanager
+async def plain_relay(
+    endpoint: tuple[str, int], choose: Callable[[RequestHead], Decision] = lambda _: to_cluster()
+) -> AsyncIterator[PlainRelay]:
+    """Listens on 127.0.0.1 at `port`."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        listener.setblocking(False)
+        relay = PlainRelay(endpoint, choose, Readiness(), port=listener.getsockname()[1])
+        tasks: set[asyncio.Task[None]] = set()
+        accepting = asyncio.create_task(_accept(relay, listener, tasks))
+        try:
+            yield relay
+        finally:
+            accepting.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(accepting, *tasks, return_exceptions=True)
+            for client in relay.clients:
+                client.reset()
+            relay.readiness.close()
+
+
+async def _accept(relay: PlainRelay, listener: socket.socket, tasks: set[asyncio.Task[None]]) -> None:
+    while True:
+        sock, address = await asyncio.get_running_loop().sock_accept(listener)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        channel = Channel(sock, relay.readiness)
+        client = Client(channel, cookie=address[1], netns=0, routing=0, port=relay.port, surroundings=relay)
+        relay.clients.append(client)
+        task = asyncio.create_task(client.serve())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+def reply(status: int, body: bytes = b"", **more) -> Reply:
+    headers = ((b"content-type", b"text/plain"),) if body else ()
+    return Reply(status=status, body=body, **{"headers": headers, **more})
