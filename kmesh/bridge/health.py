@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmesh.bridge.view import LimitationView, SnapshotView, StatusView
+from kmesh.bridge.view import LimitationView, RelayView, SnapshotView, StatusView
 from kmesh.model.limitation import Effect
 from kmesh.xds.status import AdsStatus, StreamState
 
@@ -19,6 +19,7 @@ def find_problems(status: StatusView) -> tuple[str, ...]:
     return (
         *_unattached(status),
         *_unapplied(status),
+        *_relay(status.relay),
         *_refused(status.limitations),
         *_rejected(status.xds),
         *_waiting(status.snapshot),
@@ -38,6 +39,17 @@ def _unattached(status: StatusView) -> Iterator[str]:
 def _unapplied(status: StatusView) -> Iterator[str]:
     if status.apply.error:
         yield f"the newest configuration is not applied: {status.apply.error}"
+
+
+def _relay(relay: RelayView | None) -> Iterator[str]:
+    if relay is None:
+        return
+    if relay.error or not relay.pid:
+        why = f": {relay.error}" if relay.error else ""
+        yield f"the relay does not {'answer' if relay.pid else 'run'}, what the kernel does not carry waits for it{why}"
+    without = sum(not namespace.acceptors for namespace in relay.namespaces)
+    if without:
+        yield f"{_count(without, 'network namespace')} without an acceptor, HTTP connections from there are refused"
 
 
 def _refused(limitations: tuple[LimitationView, ...]) -> Iterator[str]:

@@ -21,10 +21,14 @@ __all__ = [
     "AcceptedResource",
     "ApplyView",
     "BridgeView",
+    "CountView",
     "LimitationView",
     "MapView",
+    "NamespaceView",
     "OutcomeView",
+    "PoolView",
     "ProgramView",
+    "RelayView",
     "SnapshotView",
     "StatusView",
     "VersionView",
@@ -120,6 +124,57 @@ class LimitationView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountView:
+    """How often something happened for one reason since the relay started."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """Upstream connections to one cluster, made from one network namespace."""
+
+    cluster: str
+    namespace: int
+    """Its cookie."""
+    idle: int
+    """Offered to the kernel."""
+    bound: int
+    """To a client's connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceView:
+    """A network namespace of the enrolled cgroups."""
+
+    cookie: int
+    acceptors: tuple[str, ...]
+    """Addresses at which its clients reach the relay; none: their connections are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayView:
+    """The process that carries what the kernel hands over. Counts are since it started."""
+
+    pid: int = 0
+    """0 when none runs."""
+    started_at: datetime | None = None
+    error: str = ""
+    """Why none runs, or why it does not answer; "" when it does."""
+    clients: int = 0
+    """Connections of clients that it holds now."""
+    kernel_exchanges: int = 0
+    """That the kernel carried whole."""
+    relayed: tuple[CountView, ...] = ()
+    """Exchanges that the relay carried or answered, by why they were its."""
+    dial_failures: tuple[CountView, ...] = ()
+    """Connections to endpoints that could not be made, by why."""
+    pools: tuple[PoolView, ...] = ()
+    namespaces: tuple[NamespaceView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     bridge: VersionView
     cgroups: tuple[str, ...]
@@ -133,6 +188,8 @@ class StatusView:
     maps: tuple[MapView, ...]
     outcomes: tuple[OutcomeView, ...]
     limitations: tuple[LimitationView, ...]
+    relay: RelayView | None = None
+    """None where there is nothing for it to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

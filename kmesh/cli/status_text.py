@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import groupby
 
 from kmesh.api.kmesh.admin import v1 as pb
+from kmesh.cli.relay_text import render_relay
 from kmesh.cli.text import WIDTH, Paint, clip, format_age, format_duration, format_size, format_table, wrap_field
 
 __all__ = ["render_status"]
@@ -29,6 +30,7 @@ def render_status(status: pb.Status, *, now: datetime, is_coloured: bool = False
         _types(status.xds or pb.Xds(), now, paint),
         [*_snapshot(status.snapshot or pb.Snapshot()), *_apply(status.apply or pb.Apply(), now)],
         _outcomes(status.outcomes),
+        render_relay(status.relay, now, paint),
         _programs(status.programs, now, paint),
         _maps(status.maps, paint),
         _limitations(status.limitations, paint),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kmesh.bridge.health import find_problems
-from kmesh.bridge.view import LimitationView, StatusView, WaitingView
+from kmesh.bridge.view import LimitationView, NamespaceView, RelayView, StatusView, WaitingView
 from kmesh.model.limitation import Effect
 from kmesh.xds.status import StreamState
 from tests.support.sample_bridge import degraded_status, healthy_status
@@ -39,6 +39,17 @@ def limited(*effects: Effect) -> StatusView:
             ["the newest configuration is not applied: map full"],
             id="not applied",
         ),
+        pytest.param(
+            replace(OK, relay=RelayView(error="it ended")),
+            ["the relay does not run, what the kernel does not carry waits for it: it ended"],
+            id="no relay",
+        ),
+        pytest.param(
+            replace(OK, relay=RelayView(pid=1, namespaces=(NamespaceView(cookie=1, acceptors=()),))),
+            ["1 network namespace without an acceptor, HTTP connections from there are refused"],
+            id="no acceptor",
+        ),
+        pytest.param(replace(OK, relay=None), [], id="nothing for a relay to do"),
         pytest.param(
             limited(Effect.REFUSED),
             ["connections or requests of 1 resource are refused as not supported"],

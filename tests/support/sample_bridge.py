@@ -13,9 +13,13 @@ from kmesh.bridge.summary import view_outcomes, view_snapshot
 from kmesh.bridge.view import (
     AcceptedResource,
     ApplyView,
+    CountView,
     LimitationView,
     MapView,
+    NamespaceView,
+    PoolView,
     ProgramView,
+    RelayView,
     StatusView,
     VersionView,
 )
@@ -119,6 +123,15 @@ def healthy_status(now: datetime = NOW, instance: str = "default") -> StatusView
         ),
         outcomes=view_outcomes({Reason.NOT_MESH: 991, Reason.BALANCED: 12345, Reason.FLOW: 0}),
         limitations=(),
+        relay=RelayView(
+            pid=4712,
+            started_at=loaded,
+            clients=1,
+            kernel_exchanges=405975,
+            relayed=(CountView(reason="action", count=1200), CountView(reason="framing", count=34)),
+            pools=tuple(PoolView(cluster=f"reviews-v{n}", namespace=4242, idle=4, bound=n) for n in range(1, 13)),
+            namespaces=(NamespaceView(cookie=4242, acceptors=("127.0.0.1:15001", "[::1]:15001")),),
+        ),
     )
 
 
@@ -150,6 +163,11 @@ def degraded_status(now: datetime = NOW, instance: str = "default") -> StatusVie
         ),
         serves_last_good=True,
         snapshot=view_snapshot(sample_snapshot()),
+        relay=RelayView(
+            error="it ended with status 1, next start in 8 s",
+            dial_failures=(CountView(reason="connection refused", count=3),),
+            namespaces=(NamespaceView(cookie=4242, acceptors=()),),
+        ),
         apply=replace(status.apply, error="map km_node needs 70,000 entries and can hold 65,536"),
         programs=(*status.programs[:2], replace(status.programs[2], cgroups=())),
         outcomes=(*status.outcomes, *view_outcomes({Reason.NO_ENDPOINT: 3, Reason.UNSUPPORTED: 1204})),

@@ -7,6 +7,7 @@ __all__ = (
     "AdminBase",
     "AdminStub",
     "Apply",
+    "Count",
     "DumpChunk",
     "DumpFormat",
     "DumpKind",
@@ -19,9 +20,12 @@ __all__ = (
     "Header",
     "Limitation",
     "Map",
+    "Namespace",
     "Outcome",
+    "Pool",
     "Program",
     "Rejected",
+    "Relay",
     "ResourceType",
     "Snapshot",
     "Status",
@@ -235,6 +239,16 @@ default_message_pool.register_message("kmesh.admin.v1", "Apply", Apply)
 
 
 @dataclass(eq=False, repr=False)
+class Count(betterproto2.Message):
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    count: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Count", Count)
+
+
+@dataclass(eq=False, repr=False)
 class DumpChunk(betterproto2.Message):
     text: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -370,6 +384,19 @@ default_message_pool.register_message("kmesh.admin.v1", "Map", Map)
 
 
 @dataclass(eq=False, repr=False)
+class Namespace(betterproto2.Message):
+    cookie: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+
+    acceptors: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Addresses at which clients of this namespace reach the relay; none: their connections are refused.
+    """
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Namespace", Namespace)
+
+
+@dataclass(eq=False, repr=False)
 class Outcome(betterproto2.Message):
     """
     How many connects and datagrams ended for one reason.
@@ -386,6 +413,33 @@ class Outcome(betterproto2.Message):
 
 
 default_message_pool.register_message("kmesh.admin.v1", "Outcome", Outcome)
+
+
+@dataclass(eq=False, repr=False)
+class Pool(betterproto2.Message):
+    """
+    Upstream connections to one cluster, made from one network namespace.
+    """
+
+    cluster: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    namespace: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    Cookie of the network namespace.
+    """
+
+    idle: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Offered to the kernel.
+    """
+
+    bound: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Bound to a client's connection.
+    """
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Pool", Pool)
 
 
 @dataclass(eq=False, repr=False)
@@ -426,6 +480,60 @@ class Rejected(betterproto2.Message):
 
 
 default_message_pool.register_message("kmesh.admin.v1", "Rejected", Rejected)
+
+
+@dataclass(eq=False, repr=False)
+class Relay(betterproto2.Message):
+    """
+    The process that carries what the kernel hands over.
+    """
+
+    pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    0 when none runs.
+    """
+
+    started_at: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Absent when none runs.
+    """
+
+    error: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Why none runs, or why it does not answer; empty when it does.
+    """
+
+    clients: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Connections of clients that it holds now.
+    """
+
+    kernel_exchanges: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
+    """
+    Exchanges that the kernel carried whole.
+    """
+
+    relayed: "list[Count]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Exchanges that the relay carried or answered, by why they were its.
+    """
+
+    dial_failures: "list[Count]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Connections to endpoints that could not be made, by why.
+    """
+
+    pools: "list[Pool]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    namespaces: "list[Namespace]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Network namespaces of the enrolled cgroups.
+    """
+
+
+default_message_pool.register_message("kmesh.admin.v1", "Relay", Relay)
 
 
 @dataclass(eq=False, repr=False)
@@ -544,6 +652,8 @@ class Status(betterproto2.Message):
     """
 
     limitations: "list[Limitation]" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    relay: "Relay | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("kmesh.admin.v1", "Status", Status)
