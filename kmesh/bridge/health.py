@@ -46,7 +46,8 @@ def _relay(relay: RelayView | None) -> Iterator[str]:
         return
     if relay.error or not relay.pid:
         why = f": {relay.error}" if relay.error else ""
-        yield f"the relay does not {'answer' if relay.pid else 'run'}, what the kernel does not carry waits for it{why}"
+        verb = "answer" if relay.pid else "run"
+        yield f"the relay does not {verb}, what the kernel does not carry waits for it{why}"
     without = sum(not namespace.acceptors for namespace in relay.namespaces)
     if without:
         yield f"{_count(without, 'network namespace')} without an acceptor, HTTP connections from there are refused"

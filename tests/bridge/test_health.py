@@ -87,6 +87,6 @@ def test_problems(status: StatusView, want: list[str]) -> None:
 
 def test_what_harms_connections_comes_first() -> None:
     got = find_problems(degraded_status())
-    assert len(got) == 7
+    assert len(got) == 9
     assert "is not attached" in got[0]
     assert got[-1] == "serving the last good snapshot from disk"

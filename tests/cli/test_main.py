@@ -65,7 +65,7 @@ def test_status_as_json(degraded: Path) -> None:
     got = kmeshctl("status", "--json", "--socket", degraded)
     status = json.loads(got.stdout)
     assert got.returncode == 1
-    assert len(status["problems"]) == 7
+    assert len(status["problems"]) == 9
     assert status["xds"]["state"] == "backing_off"
     assert status["xds"]["connected_since"] is None
     assert datetime.fromisoformat(status["bridge"]["started_at"]) < datetime.now(UTC)
