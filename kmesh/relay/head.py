@@ -126,6 +126,8 @@ _METHODS = frozenset(
 )
 """Those that Envoy's parser takes."""
 _LONGEST_METHOD = 32
+_ASKED = h11.Request(method="GET", target="/", headers=[("host", "x"), ("upgrade", "x"), ("connection", "upgrade")])
+"""What answers are answers to, for h11: a request to which any head can come, 101 too."""
 _TOO_LARGE = BadRequest(431, "the head is too large")
 
 
@@ -324,7 +326,7 @@ def _read_answer(raw: bytes, status: int, is_old: bool, method: bytes) -> Answer
 def _check_by_h11(raw: bytes, headers: Headers) -> None:
     """Raises: _Refused."""
     reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD_BYTES)
-    reader.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+    reader.send(_ASKED)
     try:
         reader.receive_data(raw)
         event = reader.next_event()
