@@ -38,6 +38,8 @@ class PlainRelay:
     readiness: Readiness
     unfinished: UnfinishedHeads = field(default_factory=UnfinishedHeads)
     port: int = 0
+    unreachable: Unreachable | None = None
+    """What dialling raises."""
     flying: int = 0
     """What `in_flight` says."""
     clients: list[Client] = field(default_factory=list)
@@ -52,6 +54,8 @@ class PlainRelay:
         return self.choose(head)
 
     async def dial(self, netns: int, to: ToCluster) -> Channel:
+        if self.unreachable:
+            raise self.unreachable
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
