@@ -34,6 +34,17 @@ static __always_inline void km_remember_asked(struct bpf_sock_addr *ctx, struct 
 		km_flow_remember_reply(bpf_get_socket_cookie(ctx), dst, choice);
 }
 
+/* Once: an acceptor without ports says that it was asked for. */
+static __always_inline void km_ask_for_acceptor(__u64 netns)
+{
+	struct km_acceptor asked = {};
+
+	if (km_acceptor.insert(&netns, &asked))
+		return;
+	if (!km_tell(KM_V_NO_ACCEPTOR, bpf_get_current_pid_tgid() >> 32, 0, 0, 0, netns))
+		km_acceptor.delete(&netns);
+}
+
 /* Lead to the acceptor of the namespace; without socket storage nothing could be routed. */
 static __always_inline void km_find_acceptor(struct bpf_sock_addr *ctx, struct km_destination *dst,
 					     struct km_choice *choice)
@@ -47,6 +58,7 @@ static __always_inline void km_find_acceptor(struct bpf_sock_addr *ctx, struct k
 		choice->port_be = is_v4 ? acceptor->port4_be : acceptor->port6_be;
 	if (!choice->port_be || !ctx->sk) {
 		choice->reason = KM_R_NO_ACCEPTOR;
+		km_ask_for_acceptor(netns);
 		return;
 	}
 	word[0] = 0;

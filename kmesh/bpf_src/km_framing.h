@@ -78,6 +78,36 @@ static __always_inline bool km_stays_open(struct km_request *request, void *data
 	return place == KM_MAX_REQUEST_FIELDS || km_is_word(request, place, data, data_end, "keep-alive", 10);
 }
 
+/* Whether the connection is to end behind this message, and that is all that Connection says. */
+static __always_inline bool km_asks_to_close(struct km_request *request, void *data, void *data_end)
+{
+	return km_is_word(request, km_find_only(request, KM_FIELD_CONNECTION), data, data_end, "close", 5);
+}
+
+/* Blanks for that word: the other end keeps its connection, as it keeps that with Envoy, which takes the line out. */
+static __always_inline void km_blank_close(struct km_request *request, void *data, void *data_end)
+{
+	__u64 place = km_find_only(request, KM_FIELD_CONNECTION);
+	__u8 *at;
+	int i;
+
+	if (place >= KM_MAX_REQUEST_FIELDS)
+		return;
+	at = data + (request->fields[place].start & (KM_MAX_HEAD_BYTES - 1));
+	if ((void *)at + 5 > data_end)
+		return;
+#pragma unroll
+	for (i = 0; i < 5; i++)
+		at[i] = ' ';
+}
+
+/* Whether the body is chunked, and nothing else says where it ends. */
+static __always_inline bool km_is_chunked(struct km_request *request, void *data, void *data_end)
+{
+	return km_find_only(request, KM_FIELD_CONTENT_LENGTH) == KM_MAX_REQUEST_FIELDS &&
+	       km_is_word(request, km_find_only(request, KM_FIELD_TRANSFER_ENCODING), data, data_end, "chunked", 7);
+}
+
 /* The length of a body by Content-Length, 0 without one; false when that is not plain. */
 static __always_inline bool km_read_length(struct km_request *request, void *data, void *data_end, __u64 *length)
 {

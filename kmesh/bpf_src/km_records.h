@@ -152,6 +152,17 @@
 #define KM_N_DEAD	4
 #define KM_N_CHUNKS	5
 
+#define KM_B_LENGTH	0
+#define KM_B_SIZE	1
+#define KM_B_DIGITS	2
+#define KM_B_SIZE_END	3
+#define KM_B_DATA	4
+#define KM_B_DATA_CR	5
+#define KM_B_DATA_LF	6
+#define KM_B_TRAILER	7
+#define KM_B_LAST_LF	8
+#define KM_B_END	9
+
 #define KM_V_NONE	0
 #define KM_V_TAKEN	1
 #define KM_V_NEEDED	2
@@ -159,6 +170,10 @@
 #define KM_V_BREACH	4
 #define KM_V_CLIENT_GONE	5
 #define KM_V_ENDED	6
+#define KM_V_RETURNED	7
+#define KM_V_CLIENT_CLOSED	8
+#define KM_V_NO_ACCEPTOR	9
+#define KM_V_ANSWER_REST	10
 
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
@@ -410,7 +425,7 @@ _Static_assert(__builtin_offsetof(struct km_routes, flags) == 24, "km_routes.fla
 _Static_assert(__builtin_offsetof(struct km_routes, relayed_marks) == 28, "km_routes.relayed_marks");
 _Static_assert(__builtin_offsetof(struct km_routes, answers) == 32, "km_routes.answers");
 
-/* Where the relay accepts, by cookie of the network namespace (u64): ports of 127.0.0.1 and of ::1; 0 for none. */
+/* Where the relay accepts, by cookie of the network namespace (u64): ports of 127.0.0.1 and of ::1; 0 for none. With neither it was asked for. */
 struct km_acceptor {
 	__u16 port4_be;
 	__u16 port6_be;
@@ -459,8 +474,10 @@ struct km_stream {
 	__u64 handovers;
 	__u32 handover;	/* KM_H_* of the last */
 	__u32 is_relayed;	/* what comes is the relay's until it grants */
+	__u64 bound;	/* cookie of the upstream connection that was used last; 0 for none */
+	__u64 cluster;	/* its cluster */
 };
-_Static_assert(sizeof(struct km_stream) == 56, "km_stream");
+_Static_assert(sizeof(struct km_stream) == 72, "km_stream");
 _Static_assert(__builtin_offsetof(struct km_stream, sent) == 0, "km_stream.sent");
 _Static_assert(__builtin_offsetof(struct km_stream, received) == 8, "km_stream.received");
 _Static_assert(__builtin_offsetof(struct km_stream, upstream) == 16, "km_stream.upstream");
@@ -469,6 +486,8 @@ _Static_assert(__builtin_offsetof(struct km_stream, requests) == 32, "km_stream.
 _Static_assert(__builtin_offsetof(struct km_stream, handovers) == 40, "km_stream.handovers");
 _Static_assert(__builtin_offsetof(struct km_stream, handover) == 48, "km_stream.handover");
 _Static_assert(__builtin_offsetof(struct km_stream, is_relayed) == 52, "km_stream.is_relayed");
+_Static_assert(__builtin_offsetof(struct km_stream, bound) == 56, "km_stream.bound");
+_Static_assert(__builtin_offsetof(struct km_stream, cluster) == 64, "km_stream.cluster");
 
 /* The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next byte begins a request and all answers were received. Written by the relay only. */
 struct km_grant {
@@ -499,10 +518,41 @@ _Static_assert(sizeof(struct km_pool_key) == 16, "km_pool_key");
 _Static_assert(__builtin_offsetof(struct km_pool_key, netns) == 0, "km_pool_key.netns");
 _Static_assert(__builtin_offsetof(struct km_pool_key, cluster) == 8, "km_pool_key.cluster");
 
+/* What an upstream connection is doing, by its cookie (u64), from when it is bound until it is returned: how an element of km_upstream begins. Written by programs only. */
+struct km_exchange {
+	__u64 client;	/* cookie of the client that it is bound to */
+	__u64 cluster;
+	__u64 netns;
+	__u64 answers;	/* automaton */
+	__u64 remaining;	/* as `phase` says */
+	__u64 carried;	/* bytes of this answer that went to the client */
+	__u64 bytes;	/* of all answers, likewise */
+	__u32 state;	/* KM_N_* */
+	__u32 phase;	/* KM_B_*: where the next skb begins */
+	__u32 is_head;	/* the answer to HEAD has no body */
+	__u32 is_partial;	/* the request ended behind the message that it began in */
+	__u32 is_closing;	/* the request said Connection: close */
+	__u32 is_ending;	/* the answer said Connection: close */
+};
+_Static_assert(sizeof(struct km_exchange) == 80, "km_exchange");
+_Static_assert(__builtin_offsetof(struct km_exchange, client) == 0, "km_exchange.client");
+_Static_assert(__builtin_offsetof(struct km_exchange, cluster) == 8, "km_exchange.cluster");
+_Static_assert(__builtin_offsetof(struct km_exchange, netns) == 16, "km_exchange.netns");
+_Static_assert(__builtin_offsetof(struct km_exchange, answers) == 24, "km_exchange.answers");
+_Static_assert(__builtin_offsetof(struct km_exchange, remaining) == 32, "km_exchange.remaining");
+_Static_assert(__builtin_offsetof(struct km_exchange, carried) == 40, "km_exchange.carried");
+_Static_assert(__builtin_offsetof(struct km_exchange, bytes) == 48, "km_exchange.bytes");
+_Static_assert(__builtin_offsetof(struct km_exchange, state) == 56, "km_exchange.state");
+_Static_assert(__builtin_offsetof(struct km_exchange, phase) == 60, "km_exchange.phase");
+_Static_assert(__builtin_offsetof(struct km_exchange, is_head) == 64, "km_exchange.is_head");
+_Static_assert(__builtin_offsetof(struct km_exchange, is_partial) == 68, "km_exchange.is_partial");
+_Static_assert(__builtin_offsetof(struct km_exchange, is_closing) == 72, "km_exchange.is_closing");
+_Static_assert(__builtin_offsetof(struct km_exchange, is_ending) == 76, "km_exchange.is_ending");
+
 /* What programs tell the relay. */
 struct km_event {
 	__u32 kind;	/* KM_V_* */
-	__u32 detail;
+	__u32 detail;	/* as the kind says */
 	__u64 client;
 	__u64 upstream;
 	__u64 cluster;

@@ -46,10 +46,30 @@ static __always_inline bool km_is_granted(struct km_stream *stream, __u64 cookie
 	return true;
 }
 
-/* An upstream connection that is free, bound to the client from now on; 0 for none. */
-static __always_inline __u64 km_take_pooled(struct km_bound_key *bound, __u64 netns)
+/*
+ * Begin an exchange on an upstream connection whose element is there. What makes a connection unfit is noted there
+ * before it is written here, and the other way round: whichever comes second sees the first.
+ */
+static __always_inline bool km_begin_exchange(struct sk_msg_md *msg, __u64 cookie, struct km_exchange *exchange)
 {
-	struct km_pool_key key = { .netns = netns, .cluster = bound->cluster };
+	struct km_upstream *upstream = km_upstream.lookup(&cookie);
+
+	if (!upstream)
+		return false;
+	exchange->bytes = upstream->now.bytes;
+	upstream->now = *exchange;
+	__sync_fetch_and_add(&upstream->now.bytes, 0);	/* a barrier */
+	if (!km_unfit.lookup(&cookie) && km_upstreams.msg_redirect_hash(msg, &cookie, 0) == SK_PASS)
+		return true;
+	upstream->now.state = KM_N_DEAD;
+	return false;
+}
+
+/* Begin it on a connection of the pool, which is bound to the client from now on; its cookie, or 0. */
+static __always_inline __u64 km_take_pooled(struct sk_msg_md *msg, struct km_bound_key *bound,
+					    struct km_exchange *exchange)
+{
+	struct km_pool_key key = { .netns = exchange->netns, .cluster = exchange->cluster };
 	void *pool = km_pool.lookup(&key);
 	int zero = 0, i;
 	struct km_upstream *fresh = km_fresh.lookup(&zero);
@@ -62,30 +82,34 @@ static __always_inline __u64 km_take_pooled(struct km_bound_key *bound, __u64 ne
 		cookie = 0;
 		if (bpf_map_pop_elem(pool, &cookie))
 			return 0;
-		if (km_upstream.lookup(&cookie))
-			continue;	/* it ended while it was pooled */
-		km_upstream.update(&cookie, fresh);
-		km_bound.update(bound, &cookie);
-		km_tell(KM_V_TAKEN, 0, bound->client, cookie, bound->cluster, netns);
-		return cookie;
+		if (km_upstream.insert(&cookie, fresh))
+			continue;
+		if (km_begin_exchange(msg, cookie, exchange)) {
+			km_bound.update(bound, &cookie);
+			km_tell(KM_V_TAKEN, 0, bound->client, cookie, bound->cluster, exchange->netns);
+			return cookie;
+		}
+		km_upstream.delete(&cookie);	/* it ended while it was pooled */
 	}
 	return 0;
 }
 
-static __always_inline __u64 km_find_upstream(struct km_bound_key *bound, __u64 netns)
+/* Begin it on the connection that is bound to the client for this cluster, or another; its cookie, or 0. */
+static __always_inline __u64 km_find_upstream(struct sk_msg_md *msg, struct km_exchange *exchange)
 {
-	__u64 *known = km_bound.lookup(bound), cookie;
+	struct km_bound_key bound = { .client = exchange->client, .cluster = exchange->cluster };
+	__u64 *known = km_bound.lookup(&bound), cookie;
 	struct km_upstream *upstream;
 
 	if (known) {
 		cookie = *known;
 		upstream = km_upstream.lookup(&cookie);
-		if (upstream && upstream->state == KM_N_IDLE)
+		if (upstream && upstream->now.state == KM_N_IDLE && km_begin_exchange(msg, cookie, exchange))
 			return cookie;
-		if (upstream && upstream->state != KM_N_DEAD)
+		if (upstream && upstream->now.state != KM_N_DEAD && upstream->now.state != KM_N_RELAYED)
 			return 0;
 	}
-	return km_take_pooled(bound, netns);
+	return km_take_pooled(msg, &bound, exchange);
 }
 
 /* The data at hand: `msg` has it in one piece, up to what a head may have; else 0. */
@@ -140,8 +164,10 @@ int km_msg_head(struct sk_msg_md *msg)
 		km_msg_steps.call(msg, KM_STEP_HEAD);
 	else if (!KM_LOAD(request->handover))
 		km_msg_steps.call(msg, KM_STEP_MATCH);
+	if (!KM_LOAD(request->handover))
+		km_out_of_steps(request);
 	stream = km_find_stream(km_sock.sk_storage_get(sk, 0, 0));
-	return stream ? km_pass(msg, stream, request->handover ? request->handover : KM_H_HEAD_SIZE) : SK_PASS;
+	return stream ? km_pass(msg, stream, request->handover) : SK_PASS;
 }
 
 int km_msg_match(struct sk_msg_md *msg)
@@ -161,8 +187,29 @@ int km_msg_match(struct sk_msg_md *msg)
 		km_msg_steps.call(msg, KM_STEP_MATCH);
 	else if (!KM_LOAD(request->handover))
 		km_msg_steps.call(msg, KM_STEP_SEND);
+	if (!KM_LOAD(request->handover))
+		km_out_of_steps(request);
 	stream = km_find_stream(km_sock.sk_storage_get(sk, 0, 0));
-	return stream ? km_pass(msg, stream, request->handover ? request->handover : KM_H_BOUND) : SK_PASS;
+	return stream ? km_pass(msg, stream, request->handover) : SK_PASS;
+}
+
+/* What the exchange of a matched request begins as; false when the relay must follow it. */
+static __always_inline bool km_frame_exchange(struct km_request *request, void *data, void *data_end,
+					      struct km_exchange *exchange)
+{
+	__u64 length = 0;
+
+	exchange->is_closing = km_asks_to_close(request, data, data_end);
+	if (!exchange->is_closing && !km_stays_open(request, data, data_end))
+		return false;
+	if (!km_read_length(request, data, data_end, &length) || length > KM_MAX_REQUEST_BODY_BYTES)
+		return false;
+	exchange->is_head = km_is_head(request, data, data_end);
+	exchange->remaining = request->head_length + length;	/* of the request, as long as this is at hand */
+	exchange->cluster = request->cluster;
+	exchange->answers = request->routes.answers;
+	exchange->state = KM_N_HEAD;
+	return true;
 }
 
 /* Send the request that was matched; else it is the relay's. */
@@ -170,14 +217,12 @@ int km_msg_send(struct sk_msg_md *msg)
 {
 	void *data_end = (void *)(long)msg->data_end;
 	void *data = (void *)(long)msg->data;
+	struct km_exchange exchange = {};
 	struct bpf_sock *sk = msg->sk;
-	struct km_bound_key bound = {};
-	struct km_upstream *upstream;
 	struct km_request *request;
 	struct km_stream *stream;
 	struct km_sock *sock;
-	__u64 length = 0, cookie;
-	__u32 is_head;
+	__u64 length, cookie;
 
 	if (!sk)
 		return SK_PASS;
@@ -186,37 +231,30 @@ int km_msg_send(struct sk_msg_md *msg)
 	stream = km_find_stream(sock);
 	if (!stream || !request)
 		return SK_PASS;
-	if (!km_stays_open(request, data, data_end) || !km_read_length(request, data, data_end, &length) ||
-	    length > KM_MAX_REQUEST_BODY_BYTES)
+	if (!km_frame_exchange(request, data, data_end, &exchange))
 		return km_pass(msg, stream, KM_H_FRAMING);
 	/*
 	 * A message that is redirected in part keeps its target: SK_PASS for the rest would send that there too
 	 * (seen on Linux 6.18: sk_psock_msg_verdict() looks at msg->sk_redir whoever set it).
 	 */
-	if (msg->size > request->head_length + length)
+	length = exchange.remaining;
+	if (msg->size > length)
 		return km_pass(msg, stream, KM_H_PIPELINED);
-	is_head = km_is_head(request, data, data_end);
-	bound.client = sock->cookie;
-	bound.cluster = request->cluster;
-	cookie = km_find_upstream(&bound, sock->netns);
-	upstream = cookie ? km_upstream.lookup(&cookie) : 0;
-	if (!upstream) {
-		km_tell(KM_V_NEEDED, 0, bound.client, 0, bound.cluster, sock->netns);
+	exchange.remaining = 0;
+	exchange.is_partial = msg->size < length;
+	exchange.client = sock->cookie;
+	exchange.netns = sock->netns;
+	cookie = km_find_upstream(msg, &exchange);
+	if (!cookie) {
+		km_tell(KM_V_NEEDED, 0, exchange.client, 0, exchange.cluster, exchange.netns);
 		return km_pass(msg, stream, KM_H_NO_CONNECTION);
 	}
-	if (km_upstreams.msg_redirect_hash(msg, &cookie, 0) != SK_PASS) {
-		upstream->state = KM_N_DEAD;
-		return km_pass(msg, stream, KM_H_NO_CONNECTION);
-	}
-	upstream->client = bound.client;
-	upstream->cluster = bound.cluster;
-	upstream->netns = sock->netns;
-	upstream->answers = request->routes.answers;
-	upstream->is_head = is_head;
-	upstream->remaining = 0;
-	upstream->state = KM_N_HEAD;
+	if (exchange.is_closing)
+		km_blank_close(request, data, data_end);
 	stream->upstream = cookie;
+	stream->bound = cookie;
+	stream->cluster = exchange.cluster;
 	stream->requests++;
-	bpf_msg_apply_bytes(msg, request->head_length + length);
+	bpf_msg_apply_bytes(msg, length);
 	return SK_PASS;
 }

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What streams work with. Apart from km_maps.h since no one but the programs knows these shapes whole. */
 
-/* An upstream connection, by cookie. It begins when it is bound; the relay reads up to `head`. */
+/* An upstream connection, by cookie, while it is bound. The relay reads `now`. */
 struct km_upstream {
-	__u64 client;
-	__u64 cluster;
-	__u64 remaining;	/* bytes of the answer's body */
-	__u64 answers;		/* automaton */
-	__u64 netns;
-	__u32 state;		/* KM_N_* */
-	__u32 is_head;		/* the answer to HEAD has no body */
-	__u64 bytes;		/* of answers that were carried */
+	struct km_exchange now;
+
+	/* Walking over the chunks of one skb; `now` is where that begins. */
+	__u64 remaining;
+	__u32 phase;
+	__u32 at;
+
 	struct km_request head;
 };
 
@@ -22,14 +21,22 @@ BPF_ARRAY(km_fresh, struct km_upstream, 1);	/* all zero: too large for a stack *
 
 enum { KM_STEP_HEAD, KM_STEP_MATCH, KM_STEP_SEND, KM_STEP_COUNT };
 BPF_PROG_ARRAY(km_msg_steps, KM_STEP_COUNT);
-enum { KM_STEP_ANSWER, KM_ANSWER_STEPS };
+enum { KM_STEP_ANSWER, KM_STEP_CHUNKS, KM_ANSWER_STEPS };
 BPF_PROG_ARRAY(km_skb_steps, KM_ANSWER_STEPS);
 
-static __always_inline void km_tell(__u32 kind, __u32 detail, __u64 client, __u64 upstream, __u64 cluster, __u64 netns)
+/* False when the ring is full: then it is counted that something was not told. */
+static __always_inline bool km_tell(__u32 kind, __u32 detail, __u64 client, __u64 upstream, __u64 cluster, __u64 netns)
 {
 	struct km_event event = {
 		.kind = kind, .detail = detail, .client = client, .upstream = upstream, .cluster = cluster, .netns = netns,
 	};
+	int zero = 0;
+	__u64 *untold;
 
-	km_events.ringbuf_output(&event, sizeof(event), 0);
+	if (!km_events.ringbuf_output(&event, sizeof(event), 0))
+		return true;
+	untold = km_untold.lookup(&zero);
+	if (untold)
+		*untold += 1;
+	return false;
 }

@@ -32,6 +32,7 @@ STEPS: dict[str, tuple[str, int]] = {
     "km_msg_match": ("km_msg_steps", 1),
     "km_msg_send": ("km_msg_steps", 2),
     "km_skb_answer": ("km_skb_steps", 0),
+    "km_skb_chunks": ("km_skb_steps", 1),
 }
 """Programs that others call: (program array, place)."""
 

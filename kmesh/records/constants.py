@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 __all__ = ["BEHIND_OUTPUT", "DEAD_STATE", "EVENT_SHIFT", "LIMITS", "LINK_KIND_BITS", "Action", "AnswerState"]
+__all__ += ["BodyPhase"]
 __all__ += ["DecisionKind", "Family", "Field", "FieldFlag", "Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind"]
 __all__ += ["Reason", "RoutesFlag", "SlotFlag", "SockFlag", "StreamEvent"]
 
@@ -324,7 +325,7 @@ class AnswerState(IntEnum):
     """What an upstream connection is doing, as its programs see it. Rendered as KM_N_<NAME>."""
 
     IDLE = 0
-    """Bound, with no request in flight."""
+    """Bound, with no request in flight: the last exchange ended exactly where its framing says."""
     HEAD = 1
     """A request was sent; the head of an answer comes next."""
     BODY = 2
@@ -332,9 +333,31 @@ class AnswerState(IntEnum):
     RELAYED = 3
     """The relay reads what comes: for ever."""
     DEAD = 4
-    """The upstream closed it while nothing was in flight."""
+    """Nothing is in flight and nothing may be: the upstream closed it, or said that it would."""
     CHUNKS = 5
-    """A chunked body follows."""
+    """A chunked body goes on, at `phase`."""
+
+
+class BodyPhase(IntEnum):
+    """Where in a body an answer stands. Rendered as KM_B_<NAME>."""
+
+    LENGTH = 0
+    """By Content-Length: `remaining` bytes follow."""
+    SIZE = 1
+    """The first digit of a chunk's size comes next."""
+    DIGITS = 2
+    """Or another digit; `remaining` is the size so far."""
+    SIZE_END = 3
+    """The LF behind the size, which is `remaining`."""
+    DATA = 4
+    """`remaining` bytes of a chunk, at least one."""
+    DATA_CR = 5
+    DATA_LF = 6
+    """Behind a chunk's data."""
+    TRAILER = 7
+    """Behind the chunk of size 0: the CR of the last line, or a trailer."""
+    LAST_LF = 8
+    END = 9
 
 
 class StreamEvent(IntEnum):
@@ -346,10 +369,24 @@ class StreamEvent(IntEnum):
     NEEDED = 2
     """A request found no pooled connection and went to the relay."""
     ANSWER = 3
-    """The answer that comes on the upstream connection is the relay's to carry, from its first byte."""
+    """The answer that comes on the upstream connection is the relay's to carry, from its first byte. `detail`: why, a
+    Handover."""
     BREACH = 4
-    """Bytes came that no request asked for, or behind an answer's end: the upstream connection is to be reset."""
+    """Bytes came that no request asked for, on a connection that is pooled (`client` is 0) or bound: it is to be reset.
+    It is among the unfit."""
     CLIENT_GONE = 5
     """An answer found its client no more."""
     ENDED = 6
     """The exchange ended after the client's stream had gone on at the relay, which waits for that."""
+    RETURNED = 7
+    """The client closed and its bound connection goes back to the pool: told before it is there."""
+    CLIENT_CLOSED = 8
+    """The client's connection is gone, and so are its stream and grant; or (`client` is 0) a connection was told as
+    RETURNED to a pool that was full. `upstream`, unless 0, is the relay's to close. `detail`: how many exchanges the
+    kernel carried to their ends."""
+    NO_ACCEPTOR = 9
+    """connect() was refused: the namespace has no acceptor. `detail`: id of the process in the first PID namespace.
+    Told once: its element of km_acceptor, without ports, is to be filled, or deleted so that it is told again."""
+    ANSWER_REST = 10
+    """An answer of which some was delivered is the relay's to carry on, from its connection's first unread byte, which
+    stands where the exchange's `phase` and `remaining` say. `detail`: why, a Handover."""

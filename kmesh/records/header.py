@@ -15,6 +15,7 @@ from kmesh.records.constants import (
     LINK_KIND_BITS,
     Action,
     AnswerState,
+    BodyPhase,
     DecisionKind,
     Family,
     FieldFlag,
@@ -52,6 +53,7 @@ _ENUMS: tuple[tuple[str, type[IntEnum] | type[IntFlag]], ...] = (
     ("KM_RF", RoutesFlag),
     ("KM_H", Handover),
     ("KM_N", AnswerState),
+    ("KM_B", BodyPhase),
     ("KM_V", StreamEvent),
 )
 

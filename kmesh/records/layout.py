@@ -25,6 +25,7 @@ __all__ = [
     "DOMAIN",
     "ENTRY",
     "EVENT",
+    "EXCHANGE",
     "FRONTEND",
     "FRONTEND_KEY",
     "GRANT",
@@ -334,7 +335,8 @@ ROUTING = CELL
 
 ACCEPTOR = Record(
     "km_acceptor",
-    "Where the relay accepts, by cookie of the network namespace (u64): ports of 127.0.0.1 and of ::1; 0 for none.",
+    "Where the relay accepts, by cookie of the network namespace (u64): ports of 127.0.0.1 and of ::1; 0 for none. "
+    "With neither it was asked for.",
     (Field("port4_be", "u16"), Field("port6_be", "u16"), Field("pad", "u32")),
 )
 PEER_KEY = Record(
@@ -370,6 +372,8 @@ STREAM = Record(
         Field("handovers", "u64"),
         Field("handover", "u32", doc="KM_H_* of the last"),
         Field("is_relayed", "u32", doc="what comes is the relay's until it grants"),
+        Field("bound", "u64", doc="cookie of the upstream connection that was used last; 0 for none"),
+        Field("cluster", "u64", doc="its cluster"),
     ),
 )
 GRANT = Record(
@@ -392,12 +396,32 @@ POOL_KEY = Record(
     "Leads to a queue of cookies of upstream connections that are free.",
     (Field("netns", "u64"), Field("cluster", "u64")),
 )
+EXCHANGE = Record(
+    "km_exchange",
+    "What an upstream connection is doing, by its cookie (u64), from when it is bound until it is returned: how an "
+    "element of km_upstream begins. Written by programs only.",
+    (
+        Field("client", "u64", doc="cookie of the client that it is bound to"),
+        Field("cluster", "u64"),
+        Field("netns", "u64"),
+        Field("answers", "u64", doc="automaton"),
+        Field("remaining", "u64", doc="as `phase` says"),
+        Field("carried", "u64", doc="bytes of this answer that went to the client"),
+        Field("bytes", "u64", doc="of all answers, likewise"),
+        Field("state", "u32", doc="KM_N_*"),
+        Field("phase", "u32", doc="KM_B_*: where the next skb begins"),
+        Field("is_head", "u32", doc="the answer to HEAD has no body"),
+        Field("is_partial", "u32", doc="the request ended behind the message that it began in"),
+        Field("is_closing", "u32", doc="the request said Connection: close"),
+        Field("is_ending", "u32", doc="the answer said Connection: close"),
+    ),
+)
 EVENT = Record(
     "km_event",
     "What programs tell the relay.",
     (
         Field("kind", "u32", doc="KM_V_*"),
-        Field("detail", "u32"),
+        Field("detail", "u32", doc="as the kind says"),
         Field("client", "u64"),
         Field("upstream", "u64"),
         Field("cluster", "u64"),
@@ -408,6 +432,6 @@ EVENT = Record(
 ALL = (
     FRONTEND_KEY, CELL, ENTRY, NODE, BACKEND, SOCK, UDP_FLOW_KEY, UDP_FLOW,
     PAGE_KEY, SLOT, PAGE, ROUTE, TEST, DECISION, DOMAIN, INDEX_ENTRY, INDEX, ROUTES,
-    ACCEPTOR, PEER_KEY, PEER, STREAM, GRANT, BOUND_KEY, POOL_KEY, EVENT,
+    ACCEPTOR, PEER_KEY, PEER, STREAM, GRANT, BOUND_KEY, POOL_KEY, EXCHANGE, EVENT,
 )  # fmt: skip
 """In dependency order, as the header declares them."""

@@ -135,7 +135,8 @@ def request(lines: str, body: bytes = b"", method: str = "POST") -> bytes:
         ("Content-Length: 5\r\ncontent-length: 6\r\n", None),
         ("Connection: keep-alive\r\n", 0),
         ("Connection: Keep-Alive\r\n", 0),
-        ("Connection: close\r\n", None),
+        ("Connection: close\r\n", 0),
+        ("Connection: CLOSE\r\nContent-Length: 5\r\n", 5),
         ("Connection: upgrade\r\n", None),
         ("Connection: keep-alive, close\r\n", None),
         ("Connection: te\r\n", None),
@@ -158,7 +159,7 @@ def test_requests(harness: FramingHarness, lines: str, want: int | Handover | No
     head = request(lines)
     got = compare_request(harness, head)
     if isinstance(want, int) and not isinstance(want, Handover):
-        assert got == RequestFrame(length=len(head) + want, is_head=False)
+        assert got == RequestFrame(length=len(head) + want, is_head=False, closes="close" in lines.lower()[:17])
     else:
         assert got is (want or Handover.FRAMING)
 
@@ -192,15 +193,19 @@ ANSWER_CASES = [
     ("200 OK", "Content-Length: 5, 5\r\n", None),
     ("200 OK", "Content-Length: 5\r\nContent-Length: 5\r\n", None),
     ("200 OK", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", None),
-    ("200 OK", "Transfer-Encoding: chunked\r\n", None),
+    ("200 OK", "Transfer-Encoding: chunked\r\n", "chunked"),
+    ("200 OK", "Transfer-Encoding: Chunked\r\nConnection: close\r\n", "chunked, close"),
+    ("200 OK", "Transfer-Encoding: gzip, chunked\r\n", None),
+    ("200 OK", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", None),
+    ("204 No Content", "Transfer-Encoding: chunked\r\n", None),
     ("200 OK", "Transfer-Encoding:\r\nContent-Length: 5\r\n", None),
-    ("200 OK", "Connection: close\r\nContent-Length: 5\r\n", None),
+    ("200 OK", "Connection: close\r\nContent-Length: 5\r\n", "5, close"),
     ("200 OK", "Connection: Keep-Alive\r\nContent-Length: 5\r\n", 5),
     ("204 No Content", "", 0),
     ("204 No Content", "Content-Length: 5\r\n", 0),
     ("204 No Content", "Content-Length: 5,5\r\n", None),
     ("304 Not Modified", "Content-Length: 99999999\r\n", 0),
-    ("304 Not Modified", "Transfer-Encoding: chunked\r\n", None),
+    ("304 Not Modified", "Transfer-Encoding: chunked\r\n", 0),
     ("205 Reset Content", "", None),
     ("100 Continue", "", "interim"),
     ("103 Early Hints", "Link: a\r\n", "interim"),
@@ -224,6 +229,9 @@ def test_answers(harness: FramingHarness, status: str, lines: str, want: int | s
         assert got is None
     elif want == "interim":
         assert got == AnswerFrame(length=len(head), is_interim=True)
+    elif isinstance(want, str):
+        length = None if "chunked" in want else len(head) + 5
+        assert got == AnswerFrame(length=length, closes="close" in want)
     else:
         assert isinstance(want, int)
         assert got == AnswerFrame(length=len(head) + want)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -104,17 +105,20 @@ class Carried:
     """Context manager: what the kernel and the relay did meanwhile."""
 
     def __init__(self, mesh: L7Mesh) -> None:
-        self._relay = mesh.relay
+        self._mesh, self._relay = mesh, mesh.relay
+        mesh.settle()
         self._before = mesh.relay.exchanges, Counter(mesh.relay.counts)
 
     def __enter__(self) -> Carried:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._mesh.settle()
         self.kernel = self._relay.exchanges - self._before[0]
         counts = Counter(self._relay.counts)
         self.relay = counts["relayed"] - self._before[1]["relayed"]
         self.answers = counts["ANSWER"] - self._before[1]["ANSWER"]
+        self.counts = counts - self._before[1]
 
 
 def test_each_request_of_a_connection_goes_its_own_way(mesh: L7Mesh) -> None:
@@ -150,7 +154,17 @@ def test_the_relay_answers_and_gives_the_connection_back(mesh: L7Mesh) -> None:
         ("/a/304", "GET", "", [304, ""], "kernel"),
         ("/a/interim", "GET", "", [200, "a"], "kernel"),
         ("/a/parts", "POST", "hello", [200, "ahello"], "kernel"),
-        ("/a/chunked", "GET", "", [200, "a"], "answer"),
+        ("/a/chunked", "GET", "", [200, "a"], "kernel"),
+        ("/a/chunked", "HEAD", "", [200, ""], "kernel"),
+        ("/a/bytes", "POST", "hello hello hello!", [200, "ahello hello hello!!"], "kernel"),
+        ("/a/chunks", "GET", "", [200, "".join(f"{number:064}" for number in range(400))], "kernel"),
+        ("/a/tiny", "GET", "", [200, "!" * 20000], "odd"),
+        ("/a/long", "GET", "", [200, "\0" * 3000300], "rest"),
+        ("/a/extension", "GET", "", [200, "!!"], "rest"),
+        ("/a/trailer", "GET", "", [200, "!"], "rest"),
+        ("/a/excess", "GET", "", [200, "!"], "rest"),
+        ("/a/ending", "GET", "", [200, "a"], "kernel"),
+        ("/a/ending-chunks", "GET", "", [200, "a"], "kernel"),
         ("/a/split", "GET", "", [200, "a"], "answer"),
         ("/a/big", "GET", "", [200, "\0" * 3000000], "answer"),
     ],
@@ -161,8 +175,10 @@ def test_bodies(mesh: L7Mesh, path: str, method: str, body: str, want: list, car
     with Carried(mesh) as carried:
         got = ask(mesh, get(path, 2, method, body), get("/h/x", x_who="b"))
     assert got == [want, want, [200, "b"]]
-    counts = {"kernel": (3, 0, 0), "relay": (1, 2, 0), "answer": (1, 0, 2)}
-    assert (carried.kernel, carried.relay, carried.answers) == counts[carrier]
+    counts = {"kernel": (3, 0, 0), "relay": (1, 2, 0), "answer": (1, 0, 2), "rest": (1, 0, 2)}
+    counts["odd"] = counts["rest"]
+    kind = "ANSWER_REST" if carrier == "rest" else "ANSWER"
+    assert (carried.kernel, carried.relay, carried.counts[kind]) == counts[carrier]
 
 
 HEAD = "GET /a/x HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -281,3 +297,103 @@ def test_how_clients_read(mesh: L7Mesh) -> None:
         "mapped": [39, "::ffff:127.96.0.1", 80],
         "sendfile": [39],
     }
+
+
+def test_events_come_when_they_are_sent(mesh: L7Mesh) -> None:
+    """Chunks of a stream without an end in sight; the server sends one each 100 ms."""
+    code = (
+        "import http.client, time; c = http.client.HTTPConnection('127.96.0.1', 80, timeout=3); c.request('GET', "
+        "'/a/events'); a = c.getresponse(); t = time.monotonic(); "
+        "print([(a.readline(), time.monotonic() - t)[1] for _ in range(3)])"
+    )
+    first, second, third = json.loads(mesh.kernel.sandbox.python(code))
+    assert first < 0.08 < second < 0.19 < third
+
+
+def test_a_client_that_closes_leaves_its_connection_to_the_next(mesh: L7Mesh) -> None:
+    with Carried(mesh) as carried:
+        for path in ("/a/x", "/a/chunked", "/a/204") * 5:
+            ask(mesh, get(path))
+    assert carried.kernel == carried.counts["TAKEN"] == carried.counts["RETURNED"] == 15
+    assert carried.counts["dialled"] <= 1
+
+
+def test_half_closed_is_closed_enough(mesh: L7Mesh) -> None:
+    code = RAW.replace("try:", "time.sleep(0.02)\ns.shutdown(socket.SHUT_WR)\ntry:", 1)
+    with Carried(mesh) as carried:
+        assert json.loads(mesh.kernel.sandbox.python(code, json.dumps([HEAD]))) == ANSWER + "<end>"
+    assert (carried.kernel, carried.counts["RETURNED"]) == (1, 1)
+
+
+LEAVES = textwrap.dedent("""
+    import json, socket, sys
+    s = socket.create_connection(("127.96.0.1", 80))
+    s.sendall(sys.argv[1].encode())
+    if sys.argv[2] == "answered":
+        s.recv(65536)
+    if sys.argv[2] == "reset":
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
+""")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "when"),
+    [("/a/slow", "", "at once"), ("/a/slow", "", "reset"), ("/a/early", "Content-Length: 10\r\n", "answered")],
+    ids=["in flight", "reset in flight", "request unfinished"],
+)
+def test_no_one_gets_a_connection_that_is_not_done(mesh: L7Mesh, path: str, body: str, when: str) -> None:
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\n{body}\r\n"
+    with Carried(mesh) as carried:
+        mesh.kernel.sandbox.python(LEAVES, head, when)
+    assert (carried.counts["TAKEN"], carried.counts["RETURNED"]) == (1, 0)
+    assert [ask(mesh, get("/a/x")) for _ in range(8)] == [[[200, "a"]]] * 8
+
+
+def test_late_bytes_on_a_returned_connection_reach_no_one(mesh: L7Mesh) -> None:
+    with Carried(mesh) as carried:
+        mesh.kernel.sandbox.python(LEAVES, HEAD.replace("/x", "/late"), "answered")
+        assert [ask(mesh, get("/a/x")) for _ in range(8)] == [[[200, "a"]]] * 8
+    assert carried.counts["RETURNED"] >= 1
+    assert carried.counts["BREACH"] == 1
+
+
+def test_a_connection_that_ends_behind_its_return_is_passed_over(mesh: L7Mesh) -> None:
+    ask(mesh, get("/a/last"))
+    assert [ask(mesh, get("/a/x")) for _ in range(8)] == [[[200, "a"]]] * 8
+
+
+def test_a_request_that_asks_to_close(mesh: L7Mesh) -> None:
+    """The server does not hear of it: its connection is not the client's."""
+    head = "GET /a/head HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n"
+    with Carried(mesh) as carried:
+        got = send(mesh, head)
+    body = head.replace("Close", "     ")
+    assert got == f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}<end>"
+    assert (carried.relay, carried.answers) == (0, 1)
+
+
+def test_an_answer_that_says_close_is_for_the_kernel_alone(mesh: L7Mesh) -> None:
+    got = send(mesh, HEAD.replace("/x", "/ending"), HEAD)
+    assert got == "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection:      \r\n\r\na" + ANSWER
+
+
+def test_a_head_of_too_many_steps_says_so(mesh: L7Mesh) -> None:
+    with Carried(mesh) as carried:
+        assert send(mesh, HEAD[:-2] + "x: " + "a\t" * 1500 + "a\r\n\r\n") == ANSWER
+    assert carried.counts["for STEPS"] == 1
+
+
+def test_a_namespace_without_an_acceptor_is_told_of_once(mesh: L7Mesh) -> None:
+    code = textwrap.dedent("""
+        import os, socket
+        for _ in range(3):
+            try:
+                socket.create_connection(("127.96.0.1", 80))
+            except ConnectionRefusedError:
+                print(os.getpid())
+    """)
+    before = len(mesh.relay.refused)
+    out = mesh.kernel.sandbox.run(["unshare", "-n", sys.executable, "-c", code]).split()
+    mesh.settle()
+    assert len(out) == 3
+    assert mesh.relay.refused[before:] == [int(out[0])]

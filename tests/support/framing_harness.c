@@ -20,6 +20,8 @@ struct km_frame_case {
 	__u32 handover;
 	__u32 is_plain;
 	__u32 is_interim;
+	__u32 is_chunked;
+	__u32 closes;
 
 	__u8 bytes[KM_FRAME_BYTES];	/* behind one, as nothing cannot be stored */
 	struct km_upstream upstream;
@@ -40,7 +42,7 @@ int km_frame_load(struct __sk_buff *skb)
 	if (bpf_skb_change_tail(skb, KM_FRAME_AT + length, 0) ||
 	    bpf_skb_store_bytes(skb, KM_FRAME_AT - 1, given->bytes, length + 1, 0))
 		return -1;
-	given->upstream.is_head = given->is_head;
+	given->upstream.now.is_head = given->is_head;
 	given->upstream.head.routes.head = given->automaton;
 	km_begin_head(&given->upstream.head);
 	km_frame_step.call(skb, 0);
@@ -51,17 +53,17 @@ int km_frame_load(struct __sk_buff *skb)
 static __always_inline void km_frame_request(struct km_frame_case *given, void *data, void *data_end)
 {
 	struct km_request *request = &given->upstream.head;
-	__u64 length = 0;
+	struct km_exchange exchange = {};
 
-	if (!km_stays_open(request, data, data_end) || !km_read_length(request, data, data_end, &length) ||
-	    length > KM_MAX_REQUEST_BODY_BYTES)
+	if (!km_frame_exchange(request, data, data_end, &exchange))
 		given->handover = KM_H_FRAMING;
-	else if (given->size > request->head_length + length)
+	else if (given->size > exchange.remaining)
 		given->handover = KM_H_PIPELINED;
 	else
 		given->is_plain = 1;
-	given->body = length;
-	given->is_head = km_is_head(request, data, data_end);
+	given->body = exchange.remaining - request->head_length;
+	given->is_head = exchange.is_head;
+	given->closes = exchange.is_closing;
 }
 
 int km_frame_run(struct __sk_buff *skb)
@@ -85,6 +87,8 @@ int km_frame_run(struct __sk_buff *skb)
 	given->head_length = head->head_length;
 	given->is_plain = 0;
 	given->is_interim = 0;
+	given->is_chunked = 0;
+	given->closes = 0;
 	given->body = 0;
 	if (KM_LOAD(head->handover))
 		return 0;
@@ -94,6 +98,8 @@ int km_frame_run(struct __sk_buff *skb)
 	}
 	given->is_plain = km_measure_answer(&given->upstream, data, data_end, &body, &is_interim);
 	given->is_interim = is_interim;
+	given->is_chunked = given->upstream.now.phase == KM_B_SIZE;
+	given->closes = given->upstream.now.is_ending;
 	given->body = body;
 	return 0;
 }

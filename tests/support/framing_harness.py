@@ -23,8 +23,8 @@ _PROGRAMS = ("km_frame_load", "km_frame_run")
 _MAPS = ("km_frame_case", "km_frame_step")
 _CASE = struct.Struct("<Q4I")
 """struct km_frame_case: automaton, length, size, is_answer, is_head."""
-_RESULT = struct.Struct("<Q4I")
-"""Behind it: body, head_length, handover, is_plain, is_interim."""
+_RESULT = struct.Struct("<Q6I")
+"""Behind it: body, head_length, handover, is_plain, is_interim, is_chunked, closes."""
 _HEAD_AT = _CASE.size + _RESULT.size
 
 
@@ -44,27 +44,32 @@ class FramingHarness:
 
     def frame_request(self, automaton: int, message: bytes) -> RequestFrame | Handover:
         """km_read_head(), and what km_msg_send() decides before it looks for a connection."""
-        body, head_length, handover, is_plain, _ = self._run(automaton, message, is_answer=False, is_head=False)
+        body, head_length, handover, is_plain, *_, closes = self._run(automaton, message, is_answer=False, is_head=False)
         if not is_plain:
             return Handover(handover)
-        return RequestFrame(length=head_length + body, is_head=bool(_CASE.unpack_from(self._case)[4]))
+        is_head = bool(_CASE.unpack_from(self._case)[4])
+        return RequestFrame(length=head_length + body, is_head=is_head, closes=bool(closes))
 
     def frame_answer(self, automaton: int, received: bytes, *, is_head: bool) -> AnswerFrame | Handover | None:
         """km_read_head() and km_measure_answer(); a Handover is the former's."""
-        body, head_length, handover, is_plain, is_interim = self._run(
+        body, head_length, handover, is_plain, is_interim, is_chunked, closes = self._run(
             automaton, received, is_answer=True, is_head=is_head
         )
         if handover:
             return Handover(handover)
-        return AnswerFrame(length=head_length + body, is_interim=bool(is_interim)) if is_plain else None
+        if not is_plain:
+            return None
+        return AnswerFrame(
+            length=None if is_chunked else head_length + body, is_interim=bool(is_interim), closes=bool(closes)
+        )
 
     def _run(
         self, automaton: int, message: bytes, *, is_answer: bool, is_head: bool
-    ) -> tuple[int, int, int, int, int]:
+    ) -> tuple[int, ...]:
         read = message[: LIMITS["HEAD_BYTES"] + 1]  # what is behind is not looked at
         _CASE.pack_into(self._case, 0, automaton, len(read), len(message), is_answer, is_head)
         self._case[_HEAD_AT + 1 : _HEAD_AT + 1 + len(read)] = read
         if run_program(self._programs["km_frame_load"], ETHERNET).returned:
             raise RuntimeError("km_frame_load could not make its packet")
-        result: tuple[int, int, int, int, int] = _RESULT.unpack_from(self._case, _CASE.size)
+        result: tuple[int, ...] = _RESULT.unpack_from(self._case, _CASE.size)
         return result

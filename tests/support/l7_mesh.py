@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -53,6 +54,14 @@ class L7Mesh:
         async with self.relay:
             ready.set_result(None)
             await self._stop.wait()
+
+    def settle(self) -> None:
+        """Wait until nothing is left of clients that have ended."""
+        deadline = time.monotonic() + 5
+        while self.relay.has_streams:
+            assert time.monotonic() < deadline, "clients do not go away"
+            time.sleep(0.005)
+        asyncio.run_coroutine_threadsafe(self.relay.hear(), self._loop).result(timeout=5)
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)

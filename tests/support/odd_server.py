@@ -12,6 +12,14 @@ from contextlib import contextmanager
 
 __all__ = ["odd_server"]
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ODD_REST = {
+    b"extension": b"1;a=b\r\n!\r\n0\r\n\r\n",
+    b"trailer": b"0\r\nx: y\r\n\r\n",
+    b"excess": b"0\r\n\r\nevil",
+}
+"""What comes behind a first chunk."""
+
 
 @contextmanager
 def odd_server(name: str) -> Iterator[tuple[str, int]]:
@@ -36,7 +44,7 @@ def _serve(sock: socket.socket, name: bytes) -> None:
     with contextlib.suppress(OSError), sock, sock.makefile("rb") as stream:
         while head := _read_head(stream):
             length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
-            body = stream.read(int(length[1])) if length else b""
+            body = stream.read(int(length[1])) if length and b"/early " not in head else b""
             if b"transfer-encoding: chunked" in head.lower():
                 while size := int(stream.readline(), 16):
                     body += stream.read(size + 2)[:-2]
@@ -61,8 +69,47 @@ def _answer(sock: socket.socket, head: bytes, body: bytes) -> bool:
     plain = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
     match target.rsplit(b"/", 1)[1]:
         case b"chunked":
-            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            sock.sendall(CHUNKED)
+            if method != b"HEAD":
+                sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        case b"bytes":
+            sock.sendall(CHUNKED)
+            for byte in b"00%X\r\n%s\r\n1\r\n!\r\n000\r\n\r\n" % (len(body), body):
+                sock.sendall(bytes([byte]))
+                time.sleep(0.0005)
+        case b"chunks":
+            whole = b"".join(b"40\r\n%064d\r\n" % number for number in range(400))
+            sock.sendall(CHUNKED + whole + b"0\r\n\r\n")
+        case b"tiny":
+            sock.sendall(CHUNKED + b"1\r\n!\r\n" * 20000 + b"0\r\n\r\n")
+        case b"events":
+            sock.sendall(CHUNKED)
+            for _ in range(3):
+                sock.sendall(b"2\r\n!\n\r\n")
+                time.sleep(0.1)
+            sock.sendall(b"0\r\n\r\n")
+        case b"long":
+            sock.sendall(CHUNKED)
+            for _ in range(300):
+                sock.sendall(b"2711\r\n" + bytes(10001) + b"\r\n")
+            sock.sendall(b"0\r\n\r\n")
+        case b"extension" | b"trailer" | b"excess" as odd:
+            sock.sendall(CHUNKED + b"1\r\n!\r\n")
+            time.sleep(0.01)
+            sock.sendall(ODD_REST[odd])
+        case b"ending":
+            sock.sendall(plain.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + body)
+            return False
+        case b"ending-chunks":
+            sock.sendall(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: Close\r\n\r\n"))
             sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            return False
+        case b"early":
+            sock.sendall(plain + body)
+            sock.recv(1)  # of the body, which never comes
+            return False
+        case b"head":
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(head) + head)
         case b"close":
             sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + body)
             return False

@@ -21,17 +21,15 @@ from kmesh.compiler.interpreter.requests import match_request
 from kmesh.compiler.reference import Tables
 from kmesh.kernel import bpf
 from kmesh.kernel.stream_maps import create_pool_queue
-from kmesh.records.constants import LIMITS, AnswerState, Handover, StreamEvent
-from kmesh.records.layout import ACCEPTOR, BOUND_KEY, EVENT, GRANT, PEER, PEER_KEY, POOL_KEY, STREAM
+from kmesh.records.constants import LIMITS, AnswerState, BodyPhase, Handover, StreamEvent
+from kmesh.records.layout import ACCEPTOR, BOUND_KEY, EVENT, EXCHANGE, GRANT, PEER, PEER_KEY, POOL_KEY, STREAM
 from tests.support.ring_buffer import RingBuffer
 
 __all__ = ["RelayDouble"]
 
 _SO_COOKIE, _SO_NETNS_COOKIE = 57, 71
-_MAPS = ("acceptor", "peer", "stream", "grant", "bound", "pool", "events", "upstreams", "upstream")
+_MAPS = ("acceptor", "peer", "stream", "grant", "bound", "pool", "events", "upstreams", "upstream", "unfit")
 _U64 = struct.Struct("<Q")
-_UPSTREAM = struct.Struct("<5QII")
-"""The start of struct km_upstream: client, cluster, remaining, answers, netns, state, is_head."""
 _RELAYED_LINES = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade|connection):[^\r]*", re.I)
 _SETTLE_S = 0.005
 _CHUNK = 1 << 20
@@ -82,6 +80,8 @@ class RelayDouble:
         self._upstream_size = bpf.map_info(self._fds["upstream"]).value_size
         self._tables, self._endpoints, self._pool_size = tables, endpoints, pool_size
         self.counts: Counter[str] = Counter()
+        self.refused: list[int] = []
+        """Processes whose connect() found no acceptor."""
         self._clients: dict[int, _Client] = {}
         self._upstreams: dict[int, _Upstream] = {}
         self._pooled: Counter[int] = Counter()
@@ -125,6 +125,14 @@ class RelayDouble:
         """That the kernel carried to their ends."""
         live = sum(int(self.stream(client)["exchanges"]) for client in list(self._clients))
         return self.counts["kernel"] + live
+
+    @property
+    def has_streams(self) -> bool:
+        return any(True for _ in bpf.lookup_all(self._fds["stream"], 8, STREAM.size))
+
+    async def hear(self) -> None:
+        """All that programs have told so far."""
+        self._take_events()
 
     def _start(self, work) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -184,6 +192,13 @@ class RelayDouble:
         if client and client.has_ended and not client.upstreams:
             self._forget(client)
 
+    def _return(self, upstream: _Upstream) -> None:
+        """A program put it into the pool."""
+        if upstream.client:
+            upstream.client.upstreams.pop(upstream.cookie, None)
+        upstream.client, upstream.owner = None, 0
+        self._pooled[upstream.cluster] += 1
+
     # Events
 
     def _take_events(self) -> None:
@@ -196,7 +211,15 @@ class RelayDouble:
             if kind is StreamEvent.TAKEN and upstream:
                 upstream.owner = int(event["client"])
                 self._pooled[upstream.cluster] -= 1
-            if kind in (StreamEvent.TAKEN, StreamEvent.NEEDED):
+            if kind is StreamEvent.NO_ACCEPTOR:
+                self.refused.append(int(event["detail"]))
+            elif kind is StreamEvent.RETURNED and upstream:
+                self._return(upstream)
+            elif kind is StreamEvent.CLIENT_CLOSED:
+                self.counts["kernel"] += int(event["detail"])
+                if upstream:
+                    self._drop(upstream)
+            elif kind in (StreamEvent.TAKEN, StreamEvent.NEEDED):
                 self._start(self._bind(kind, int(event["client"]), upstream, int(event["cluster"])))
             elif kind is StreamEvent.ENDED:
                 if client:
@@ -216,6 +239,8 @@ class RelayDouble:
         self._start(self._fill(cluster))
         if kind is StreamEvent.TAKEN and upstream:
             client = await self._find_client(cookie)
+            if upstream.owner != cookie:
+                return
             if client is None:
                 self._drop(upstream)
                 return
@@ -225,9 +250,15 @@ class RelayDouble:
     async def _take_over(self, kind: StreamEvent, cookie: int, upstream: _Upstream) -> None:
         client = await self._find_client(cookie)
         state = self._state(upstream)
-        if kind is StreamEvent.ANSWER and client and state:
+        if kind in (StreamEvent.ANSWER, StreamEvent.ANSWER_REST) and client and state:
             with contextlib.suppress(OSError, EOFError):
-                await self._relay_answer(client, upstream, bool(state[6]))
+                if kind is StreamEvent.ANSWER:
+                    await self._relay_answer(client, upstream, bool(state["is_head"]))
+                else:
+                    await self._relay_tail(client, upstream, BodyPhase(int(state["phase"])), int(state["remaining"]))
+            if state["is_closing"]:
+                client.sock.shutdown(socket.SHUT_WR)
+                client.has_ended = True
             if client.has_ended:
                 self._drop(upstream, reset=True)
         else:
@@ -235,9 +266,9 @@ class RelayDouble:
             if kind is StreamEvent.BREACH and client and int(self.stream(cookie)["upstream"]) == upstream.cookie:
                 self._reset(client)
 
-    def _state(self, upstream: _Upstream) -> tuple[int, ...] | None:
+    def _state(self, upstream: _Upstream) -> dict[str, int | bytes] | None:
         value = bpf.lookup(self._fds["upstream"], _U64.pack(upstream.cookie), self._upstream_size)
-        return _UPSTREAM.unpack_from(value) if value else None
+        return EXCHANGE.unpack(value[: EXCHANGE.size]) if value else None
 
     def _take_ended(self) -> None:
         by_fd = {upstream.sock.fileno(): upstream for upstream in self._upstreams.values()}
@@ -252,12 +283,12 @@ class RelayDouble:
         await asyncio.sleep(_SETTLE_S)
         state = self._state(upstream)
         client = upstream.client
-        if state and state[5] == AnswerState.RELAYED:
+        if state and state["state"] == AnswerState.RELAYED:
             return
-        in_flight = state and client and state[5] in (AnswerState.HEAD, AnswerState.BODY)
+        in_flight = state and client and state["state"] in (AnswerState.HEAD, AnswerState.BODY, AnswerState.CHUNKS)
         self._drop(upstream)
         if in_flight and client and state:
-            if state[5] == AnswerState.HEAD:
+            if state["state"] == AnswerState.HEAD:
                 self.counts["lost"] += 1
                 await self._answer(client, _reply(503), ended=upstream.cookie)
             else:
@@ -303,7 +334,6 @@ class RelayDouble:
     def _forget(self, client: _Client) -> None:
         if self._clients.pop(client.cookie, None) is None:
             return
-        self.counts["kernel"] += int(self.stream(client.cookie)["exchanges"])
         client.sock.close()
         for upstream in list(client.upstreams.values()):
             self._drop(upstream)
@@ -324,6 +354,7 @@ class RelayDouble:
 
     async def _exchange(self, client: _Client) -> None:
         self.counts["relayed"] += 1
+        self.counts[f"for {Handover(int(self.stream(client.cookie)['handover'])).name}"] += 1
         end = client.buffer.index(b"\r\n\r\n") + 4
         head, client.buffer = client.buffer[:end], client.buffer[end:]
         while int(self.stream(client.cookie)["upstream"]):  # its answer comes first
@@ -439,19 +470,47 @@ class RelayDouble:
                 self._reset(client)
                 raise EOFError
 
-    async def _relay_chunks(self, client: _Client, upstream: _Upstream, buffer: bytes) -> bytes:
-        """Gives all but the last part, which it returns."""
+    async def _relay_tail(self, client: _Client, upstream: _Upstream, phase: BodyPhase, remaining: int) -> None:
+        """The rest of an answer of which the kernel delivered some."""
+        if phase is BodyPhase.LENGTH:
+            await self._relay_length(client, upstream, b"", remaining, 0, None)
+            self._close_if_bound(client, upstream)
+        else:
+            lead = {
+                BodyPhase.SIZE: b"",
+                BodyPhase.DIGITS: b"%x" % remaining,
+                BodyPhase.SIZE_END: b"%x\r" % remaining,
+                BodyPhase.DATA: b"%x\r\n" % remaining,
+                BodyPhase.DATA_CR: b"1\r\nx",
+                BodyPhase.DATA_LF: b"1\r\nx\r",
+                BodyPhase.TRAILER: b"0\r\n",
+                BodyPhase.LAST_LF: b"0\r\n\r",
+            }[phase]
+            last = await self._relay_chunks(client, upstream, lead, skip=len(lead))
+            self._close_if_bound(client, upstream)
+            await self._answer(client, last, ended=upstream.cookie)
+
+    async def _relay_chunks(self, client: _Client, upstream: _Upstream, buffer: bytes, *, skip: int = 0) -> bytes:
+        """Gives all but the last part, which it returns; the client has `skip` bytes of it."""
         while True:
-            while b"\r\n" not in buffer:
-                buffer += await self._loop.sock_recv(upstream.sock, _CHUNK)
+            buffer = await self._read_to(upstream, buffer, b"\r\n")
             size = int(buffer.split(b"\r\n", 1)[0].split(b";")[0], 16)
+            if not size:
+                buffer = await self._read_to(upstream, buffer, b"\r\n\r\n")
+                return buffer[skip : buffer.index(b"\r\n\r\n") + 4]
             need = buffer.index(b"\r\n") + 2 + size + 2
             while len(buffer) < need:
                 buffer += await self._loop.sock_recv(upstream.sock, _CHUNK)
-            if not size:
-                return buffer[:need]
-            await self._give(client, buffer[:need])
-            buffer = buffer[need:]
+            await self._give(client, buffer[skip:need])
+            buffer, skip = buffer[need:], 0
+
+    async def _read_to(self, upstream: _Upstream, buffer: bytes, end: bytes) -> bytes:
+        while end not in buffer:
+            received = await self._loop.sock_recv(upstream.sock, _CHUNK)
+            if not received:
+                raise EOFError
+            buffer += received
+        return buffer
 
     async def _relay_rest(self, client: _Client, upstream: _Upstream) -> None:
         while received := await self._loop.sock_recv(upstream.sock, _CHUNK):

@@ -2,14 +2,15 @@
 
 Step for step as the programs decide (docs/decisions/0009-streams.md), after read_head and, for a request, the match:
 
-1. *Connection*: absent, or once and `keep-alive` in any case. (Transfer-Encoding, Expect and Upgrade end a request at
-   the head automaton; of an answer Transfer-Encoding is a field, which must be absent.)
-2. *Status* of an answer: below 200 it is an interim one, without a body, whatever its fields say; 101 and numbers
-   below 100 are not plain.
-3. *Content-Length*: absent, or once and of 1 to KM_NUMBER_DIGITS digits. A request without it has no body; an answer
-   must have it, unless the request was HEAD or the status says that no body follows.
-4. *Bounds*: KM_MAX_REQUEST_BODY_BYTES and KM_MAX_ANSWER_BODY_BYTES, of a body that follows.
-5. *Bytes at hand*: a message to the kernel ends where its request does, or before.
+1. *Connection*: absent, or once and `keep-alive` or `close` in any case. (Transfer-Encoding, Expect and Upgrade end a
+   request at the head automaton.)
+2. *Transfer-Encoding* of an answer: absent, or once and `chunked` in any case, without Content-Length.
+3. *Status* of an answer: below 200 it is an interim one, without a body, whatever its Content-Length says; 101 and
+   numbers below 100 are not plain, nor are interim answers that are chunked or close, nor 204 that is chunked.
+4. *Content-Length*: absent, or once and of 1 to KM_NUMBER_DIGITS digits. A request without it has no body; an answer
+   must have it or be chunked, unless the request was HEAD or the status says that no body follows.
+5. *Bounds*: KM_MAX_REQUEST_BODY_BYTES and KM_MAX_ANSWER_BODY_BYTES, of a body that follows.
+6. *Bytes at hand*: a message to the kernel ends where its request does, or before.
 """
 
 from __future__ import annotations
@@ -35,54 +36,70 @@ class RequestFrame:
     """Of head and body, in bytes."""
     is_head: bool
     """Its method is HEAD: the answer has no body."""
+    closes: bool = False
+    """It asks that the connection end behind its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFrame:
     """A plain answer, or an interim one, behind which another follows."""
 
-    length: int
-    """Of head and body, in bytes."""
+    length: int | None
+    """Of head and body, in bytes; None for a chunked body."""
     is_interim: bool = False
+    closes: bool = False
+    """The connection ends behind it."""
 
 
 def frame_request(head: Head, message: bytes) -> RequestFrame | Handover:
     """Of the request that `message`, one send() of the client's, begins with; FRAMING or PIPELINED: the relay's."""
-    body = _read_length(head, message)
-    if not _stays_open(head, message) or body is None or body > LIMITS["REQUEST_BODY_BYTES"]:
+    body, closes = _read_length(head, message), _closes(head, message)
+    if closes is None or body is None or body > LIMITS["REQUEST_BODY_BYTES"]:
         return Handover.FRAMING
     length = head.length + body
     if len(message) > length:
         return Handover.PIPELINED
-    return RequestFrame(length=length, is_head=_values(head, message, Field.METHOD) == [b"HEAD"])
+    return RequestFrame(length=length, is_head=_values(head, message, Field.METHOD) == [b"HEAD"], closes=closes)
 
 
 def frame_answer(head: Head, received: bytes, *, is_head: bool) -> AnswerFrame | None:
     """Of the answer that `received` begins with, `is_head`: to HEAD. None: it is not plain where it ends."""
     (code, *others) = _values(head, received, Field.STATUS) or [b""]
     status = None if others else _read_number(code)
-    if status is None or not _stays_open(head, received) or _values(head, received, Field.TRANSFER_ENCODING):
+    closes, is_chunked = _closes(head, received), _is_chunked(head, received)
+    if status is None or closes is None or is_chunked is None:
         return None
     if status < 200:
-        return AnswerFrame(length=head.length, is_interim=True) if status >= 100 and status != 101 else None
+        is_plain = status >= 100 and status != 101 and not is_chunked and not closes
+        return AnswerFrame(length=head.length, is_interim=True) if is_plain else None
     body = _read_length(head, received)
     if body is None:
         return None
     if is_head or status in _BODILESS:
-        return AnswerFrame(length=head.length)
+        return None if is_chunked and status == 204 else AnswerFrame(length=head.length, closes=closes)
+    if is_chunked:
+        return AnswerFrame(length=None, closes=closes)
     if not _values(head, received, Field.CONTENT_LENGTH) or body > LIMITS["ANSWER_BODY_BYTES"]:
         return None
-    return AnswerFrame(length=head.length + body)
+    return AnswerFrame(length=head.length + body, closes=closes)
 
 
 def _values(head: Head, received: bytes, number: Field) -> list[bytes]:
     return [received[start : start + length] for field, start, length in head.fields if field == number]
 
 
-def _stays_open(head: Head, received: bytes) -> bool:
-    """Whether the connection is as before behind this message."""
-    values = _values(head, received, Field.CONNECTION)
-    return not values or [value.lower() for value in values] == [b"keep-alive"]
+def _closes(head: Head, received: bytes) -> bool | None:
+    """Whether the connection is to end behind this message; None when that is not plain."""
+    values = [value.lower() for value in _values(head, received, Field.CONNECTION)]
+    return False if not values or values == [b"keep-alive"] else True if values == [b"close"] else None
+
+
+def _is_chunked(head: Head, received: bytes) -> bool | None:
+    """None for any other coding, and where there is a Content-Length too."""
+    values = [value.lower() for value in _values(head, received, Field.TRANSFER_ENCODING)]
+    if not values:
+        return False
+    return True if values == [b"chunked"] and not _values(head, received, Field.CONTENT_LENGTH) else None
 
 
 def _read_length(head: Head, received: bytes) -> int | None:
