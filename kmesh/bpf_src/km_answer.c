@@ -54,19 +54,23 @@ int km_skb(struct __sk_buff *skb)
 	struct km_upstream *upstream = km_upstream.lookup(&cookie);
 	int zero = 0;
 
-	if (!skb->len) {
-		/* The end of the stream. A pooled connection that ended must not be taken. */
-		if (upstream && upstream->state == KM_N_IDLE)
-			upstream->state = KM_N_DEAD;
-		if (!upstream) {
-			upstream = km_fresh.lookup(&zero);
-			if (upstream)
-				km_upstream.insert(&cookie, upstream);
-		}
+	if (!upstream) {
+		/*
+		 * A pooled connection that ended must not be taken, nor one that spoke first: what it said stays in
+		 * its queue, where the relay would find it before the answer.
+		 */
+		upstream = km_fresh.lookup(&zero);
+		if (upstream)
+			km_upstream.insert(&cookie, upstream);
+		if (skb->len)
+			km_tell(KM_V_BREACH, 0, 0, cookie, 0, 0);
 		return SK_PASS;
 	}
-	if (!upstream)
+	if (!skb->len) {
+		if (upstream->state == KM_N_IDLE)
+			upstream->state = KM_N_DEAD;
 		return SK_PASS;
+	}
 	if (upstream->state == KM_N_BODY)
 		return km_deliver_body(skb, upstream, cookie);
 	if (upstream->state == KM_N_IDLE)

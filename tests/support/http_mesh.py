@@ -78,9 +78,12 @@ def http_mesh(
     *,
     weights: Mapping[str, int] | None = None,
     pool_size: int = 4,
+    is_hostile: bool = False,
 ) -> Iterator[HttpMesh]:
+    """`is_hostile`: a stand-in that is not fit for hostile requests sends none on; it answers 503."""
     kernel = open_kernel(sandbox, probe_features())
     with L7Mesh(kernel, make_routes(*clusters, weights=weights), clusters, pool_size=pool_size) as mesh:
+        mesh.relay.sends_on = not is_hostile
         yield _StandIn(sandbox, VIP, clusters, mesh)
 
 

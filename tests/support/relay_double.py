@@ -12,6 +12,7 @@ import re
 import select
 import socket
 import struct
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,15 @@ def _cookie(sock: socket.socket, option: int = _SO_COOKIE) -> int:
 def _header(head: bytes, name: bytes) -> bytes:
     found = re.search(rb"\r\n" + name + rb":[ \t]*([^\r]*?)[ \t]*\r", head, re.I)
     return found[1].lower() if found else b""
+
+
+def _has_spoken(sock: socket.socket) -> bool:
+    """Before the programs saw what it says: bytes that no one asked for, or the end."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _ends_connection(head: bytes) -> bool:
@@ -82,6 +92,10 @@ class RelayDouble:
         self._upstream_size = bpf.map_info(self._fds["upstream"]).value_size
         self._tables, self._endpoints, self._pool_size = tables, endpoints, pool_size
         self.counts: Counter[str] = Counter()
+        self.sends_on = True
+        """What programs leave to it; else it answers requests with 503, and resets clients of whom it has answers."""
+        self._books = threading.Lock()
+        """Held while a client moves from the live ones to those that are counted; tests count from another thread."""
         self._clients: dict[int, _Client] = {}
         self._upstreams: dict[int, _Upstream] = {}
         self._pooled: Counter[int] = Counter()
@@ -123,8 +137,9 @@ class RelayDouble:
     @property
     def exchanges(self) -> int:
         """That the kernel carried to their ends."""
-        live = sum(int(self.stream(client)["exchanges"]) for client in list(self._clients))
-        return self.counts["kernel"] + live
+        with self._books:
+            live = sum(int(self.stream(client)["exchanges"]) for client in self._clients)
+            return self.counts["kernel"] + live
 
     def _start(self, work) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -152,6 +167,9 @@ class RelayDouble:
             self._upstreams[upstream.cookie] = upstream
             self._ended.register(sock, select.EPOLLRDHUP)
             bpf.update(self._fds["upstreams"], _U64.pack(upstream.cookie), _U64.pack(sock.fileno()))
+            if _has_spoken(sock):
+                self._drop(upstream, reset=True)
+                continue
             bpf.push(self._queues[cluster], _U64.pack(upstream.cookie))
             self.counts["dialled"] += 1
 
@@ -178,9 +196,9 @@ class RelayDouble:
             key = BOUND_KEY.pack(upstream.owner, upstream.cluster)
             if bpf.lookup(self._fds["bound"], key, 8) == _U64.pack(upstream.cookie):
                 bpf.delete(self._fds["bound"], key)
+            bpf.delete(self._fds["upstream"], _U64.pack(upstream.cookie))
         elif upstream.cluster in self._queues:
-            self._pooled[upstream.cluster] -= 1
-        bpf.delete(self._fds["upstream"], _U64.pack(upstream.cookie))
+            self._pooled[upstream.cluster] -= 1  # its element stays: by that it is passed over in the queue
         if client and client.has_ended and not client.upstreams:
             self._forget(client)
 
@@ -223,9 +241,12 @@ class RelayDouble:
             client.upstreams[upstream.cookie] = upstream
 
     async def _take_over(self, kind: StreamEvent, cookie: int, upstream: _Upstream) -> None:
-        client = await self._find_client(cookie)
+        client = await self._find_client(cookie) if cookie else None
         state = self._state(upstream)
-        if kind is StreamEvent.ANSWER and client and state:
+        if kind is StreamEvent.ANSWER and client and not self.sends_on:
+            self._drop(upstream, reset=True)
+            self._reset(client)
+        elif kind is StreamEvent.ANSWER and client and state:
             with contextlib.suppress(OSError, EOFError):
                 await self._relay_answer(client, upstream, bool(state[6]))
             if client.has_ended:
@@ -281,7 +302,8 @@ class RelayDouble:
                 continue
             bpf.delete(self._fds["peer"], key)
             client = _Client(sock, PEER.unpack(peer))
-            self._clients[client.cookie] = client
+            with self._books:
+                self._clients[client.cookie] = client
             self.counts["accepted"] += 1
             self._start(self._serve(client))
 
@@ -301,9 +323,10 @@ class RelayDouble:
                 upstream.sock.shutdown(socket.SHUT_WR)
 
     def _forget(self, client: _Client) -> None:
-        if self._clients.pop(client.cookie, None) is None:
-            return
-        self.counts["kernel"] += int(self.stream(client.cookie)["exchanges"])
+        with self._books:
+            if self._clients.pop(client.cookie, None) is None:
+                return
+            self.counts["kernel"] += int(self.stream(client.cookie)["exchanges"])
         client.sock.close()
         for upstream in list(client.upstreams.values()):
             self._drop(upstream)
@@ -339,7 +362,7 @@ class RelayDouble:
         elif routed.handover is not Handover.NONE:
             await self._answer(client, _reply(400))
             raise EOFError
-        elif routed.cluster not in self._endpoints:
+        elif routed.cluster not in self._endpoints or not self.sends_on:
             await self._answer(client, _reply(503))
         else:
             await self._proxy(client, routed.cluster, head)
@@ -413,7 +436,6 @@ class RelayDouble:
         else:
             size = int(length or b"0") if has_body else 0
             await self._relay_length(client, upstream, head + buffer, size, end, body)
-            self._close_if_bound(client, upstream)
             return
         if body:
             await body
@@ -430,6 +452,7 @@ class RelayDouble:
             if len(buffer) >= left:
                 if body:
                     await body
+                self._close_if_bound(client, upstream)  # before the client can ask again
                 await self._answer(client, buffer[:left], ended=upstream.cookie)
                 return
             left -= len(buffer)
