@@ -24,7 +24,7 @@ from kmesh.kernel import bpf
 from kmesh.kernel.stream_maps import create_pool_queue
 from kmesh.records.constants import LIMITS, AnswerState, Handover, StreamEvent
 from kmesh.records.layout import ACCEPTOR, BOUND_KEY, EVENT, GRANT, PEER, PEER_KEY, POOL_KEY, STREAM
-from tests.support.ring_buffer import RingBuffer
+from kmesh.kernel.ring_buffer import RingBuffer
 
 __all__ = ["RelayDouble"]
 
