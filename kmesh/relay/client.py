@@ -4,7 +4,8 @@
     a request                   wait until the kernel's exchange in flight is answered; relay it, or answer it
     an answer handed over       relayed from its first byte; only then what the client sent meanwhile
     the end of the stream       bound upstream connections are told, and the last of them to end closes this one
-    what is no request          answered, and closed
+    what is no request          answered, and closed; at its beginning passed on whole, where the listener has
+                                another filter chain for it
 
 Before the last byte of an answer a grant is written: two counts of bytes, by which the programs know that the client
 waits for nothing, and begin to carry its requests again (decision 9). A client that waits costs no wake-up; one that
@@ -19,6 +20,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Protocol, assert_never
 
+from kmesh.compiler.ir import Undetected
+from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
 from kmesh.relay.exchange import Answering, Exchange, Failed, Times
@@ -27,6 +30,7 @@ from kmesh.relay.framing import BadFraming
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
 from kmesh.relay.pump import Lost, Slot, peek_head, send_all
 from kmesh.relay.replies import REQUEST_TIMEOUT, describe_reset, write_refusal, write_reply
+from kmesh.relay.undetected import Begun, copy_both_ways, list_clusters, wait_for_first_bytes
 
 __all__ = ["HEAD_S", "Client", "Surroundings", "UnfinishedHeads", "Unreachable"]
 
@@ -76,11 +80,20 @@ class Surroundings(Protocol):
 
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision: ...
 
+    def find_undetected(self, routing: int) -> Undetected | None:
+        """What becomes of connections that are not HTTP/1.1; None: all are taken for that."""
+
+    def choose(self, clusters: tuple[WeightedCluster, ...]) -> ToCluster | None:
+        """One of them for a whole connection; None: there is no such cluster."""
+
+    def claim(self, client: int) -> bool:
+        """Keep the programs from carrying anything of this client from now on; False: they have done so already."""
+
     async def dial(self, netns: int, to: ToCluster) -> Channel:
         """A connection that nothing was sent on. Raises: Unreachable."""
 
     def release(self, upstream: Channel, clean: bool) -> None:
-        """It is no longer used here. `clean`: it stands between two exchanges; else it is to be reset."""
+        """Used here no longer. `clean`: it stands between two exchanges; else it is to be reset, if it is open."""
 
     def in_flight(self, client: int) -> int:
         """Cookie of the upstream connection by which the kernel carries an exchange of this client; 0: none."""
@@ -186,6 +199,8 @@ class Client:
     async def serve(self) -> None:
         """Until the connection is closed, or its client sends no more."""
         try:
+            if not await self._is_http():
+                return
             while not self._is_closed:
                 head = await self._read_head()
                 if head is None:
@@ -200,6 +215,30 @@ class Client:
                 self.close()
         except (Lost, BadFraming, TimeoutError, OSError):
             self.reset()
+
+    async def _is_http(self) -> bool:
+        """False: it was not, and was carried to its end. Raises: Lost, OSError."""
+        undetected = self._around.find_undetected(self._routing)
+        if not undetected or self.channel.taken or self.channel.given:
+            return True
+        begun = await wait_for_first_bytes(self.channel, undetected.detection)
+        if begun in (None, Begun.HTTP1) or (begun is Begun.SILENT and not self._around.claim(self.cookie)):
+            return True
+        to = self._around.choose(list_clusters(undetected, begun))
+        if to is None:
+            self.reset()
+            return False
+        try:
+            upstream = await self._around.dial(self.netns, to)
+        except Unreachable:
+            self.reset()
+            return False
+        try:
+            await copy_both_ways(self.channel, upstream, self._slot)
+        finally:
+            self._around.release(upstream, False)
+        self.close()
+        return False
 
     async def _read_head(self) -> RequestHead | BadRequest | None:
         """None at the end of the stream. Raises: Lost."""

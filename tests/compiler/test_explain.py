@@ -21,6 +21,7 @@ from tests.support.resources import (
     socket_address,
     static_cluster,
     tcp_proxy,
+    typed,
 )
 from tests.support.resources import listener as build_listener
 
@@ -173,6 +174,26 @@ def test_filter_chain_of_plaintext_http() -> None:
     default = filter_chain(tcp_proxy(cluster="d"))
     got = ask(snapshot(on("auto", HOST, 80, filter_chains=chains, default_filter_chain=default)))
     assert (got.action, got.path) == ({"kind": "cluster", "cluster": "c"}, Path.REFUSED)
+
+
+def test_filter_chain_that_first_bytes_tell() -> None:
+    """As istiod's listeners of ports that it was told of, where other protocols go to their destination."""
+    http = {"transport_protocol": "raw_buffer", "application_protocols": ["http/1.1", "h2c"]}
+    held = snapshot(
+        on(
+            "auto",
+            HOST,
+            80,
+            filter_chains=[filter_chain(http_manager(ROUTES), filter_chain_match=http)],
+            default_filter_chain=filter_chain(tcp_proxy(cluster="d")),
+            listener_filters=[typed("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector")],
+        )
+    )
+    got = ask(held, target=b"/r")
+    assert (got.action, got.path) == (
+        {"kind": "redirect", "status": 301, "location": "http://other/r"},
+        Path.RELAY,
+    )
 
 
 def test_filter_chain_that_the_client_decides() -> None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from kmesh.compiler.ir import Undetected
+from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
 from kmesh.relay.decide import Decision, Reply, ToCluster
@@ -34,12 +36,16 @@ class PlainRelay:
     """A Surroundings. What it was told is kept for tests to look at."""
 
     endpoint: tuple[str, int]
-    choose: Callable[[RequestHead], Decision]
+    decide_on: Callable[[RequestHead], Decision]
     readiness: Readiness
     unfinished: UnfinishedHeads = field(default_factory=UnfinishedHeads)
     port: int = 0
     unreachable: Unreachable | None = None
     """What dialling raises."""
+    undetected: Undetected | None = None
+    chosen_from: list[tuple[WeightedCluster, ...]] = field(default_factory=list)
+    is_kernels: bool = False
+    """What `claim` denies."""
     flying: int = 0
     """What `in_flight` says."""
     clients: list[Client] = field(default_factory=list)
@@ -50,8 +56,18 @@ class PlainRelay:
     ended: list[Client] = field(default_factory=list)
     forgotten: list[Client] = field(default_factory=list)
 
+    def find_undetected(self, routing: int) -> Undetected | None:
+        return self.undetected
+
+    def choose(self, clusters: tuple[WeightedCluster, ...]) -> ToCluster | None:
+        self.chosen_from.append(clusters)
+        return to_cluster() if clusters else None
+
+    def claim(self, client: int) -> bool:
+        return not self.is_kernels
+
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision:
-        return self.choose(head)
+        return self.decide_on(head)
 
     async def dial(self, netns: int, to: ToCluster) -> Channel:
         if self.unreachable:
