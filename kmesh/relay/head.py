@@ -151,19 +151,6 @@ def read_request_head(received: bytes) -> RequestHead | BadRequest | None:
         return refused.refusal
 
 
-def begins_request(received: bytes) -> bool | None:
-    """Whether a connection with these first bytes speaks HTTP/1.1; None: its first line is not complete yet."""
-    found = _EMPTY_LINES.match(received)
-    begun = received[found.end() if found else 0 :]
-    try:
-        _recognise(begun[:MAX_HEAD_BYTES])
-    except _Refused:
-        return False
-    if b"\r\n" in begun:
-        return True
-    return None if len(begun) < MAX_HEAD_BYTES and not _BROKEN.search(begun) else False
-
-
 def _find_end(received: bytes, start: int) -> int | None:
     """Behind the empty line. Raises: _Refused."""
     end = received.find(_END, start)

@@ -6,13 +6,16 @@
     anything else                     other        as a whole, to the listener's other filter chain
     nothing, until the time is over   other        likewise, or closed, as the listener says
 
-Source: RFC 9113 section 3.4; source/extensions/filters/listener/http_inspector of Envoy, which takes HTTP/1.0 for
-another protocol where a chain asks for HTTP/1.1.
+Envoy's parser takes more for a request line of HTTP/1.1 than the relay answers with anything but 400, and HTTP/1.0
+for another protocol. Which chain a connection gets is held against the real Envoy.
+
+Source: RFC 9113 section 3.4; source/extensions/filters/listener/http_inspector of Envoy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from enum import Enum
 
 from kmesh.compiler.ir import Undetected
@@ -20,11 +23,16 @@ from kmesh.model.listener import Detection
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel
 from kmesh.relay.framing import CloseFramer
-from kmesh.relay.head import begins_request
 from kmesh.relay.pump import Direction, Slot, peek_head, pump
 
 __all__ = ["Begun", "copy_both_ways", "list_clusters", "recognise", "wait_for_first_bytes"]
 
+_TARGET = rb"(?:[/*]|[A-Za-z][A-Za-z0-9+.-]*://)[^ \t\r\n\x80-\xff]*"
+_AUTHORITY = rb"[^ \t\r\n\x80-\xff]+"
+_VERSION = rb"[ \t]+HTTP/1\.1[ \t]*\r?"
+_REQUEST_LINE = re.compile(rb"(?:[A-Za-z-]+[ \t]+%s|CONNECT[ \t]+%s)%s" % (_TARGET, _AUTHORITY, _VERSION))
+_UNFINISHED = re.compile(rb"[A-Za-z-]+(?:[ \t]+(?:[/*A-Za-z0-9\[][^\x80-\xff]*)?)?")
+_LINE_BYTES = 8192
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -40,10 +48,10 @@ def recognise(received: bytes) -> Begun | None:
     """By a connection's first bytes, at least one; None: more are needed."""
     if _PREFACE.startswith(received[: len(_PREFACE)]):
         return Begun.HTTP2 if len(received) >= len(_PREFACE) else None
-    begins = begins_request(received)
-    if begins is None:
-        return None
-    return Begun.HTTP1 if begins else Begun.OTHER
+    line, end, _ = received[:_LINE_BYTES].partition(b"\n")
+    if end:
+        return Begun.HTTP1 if _REQUEST_LINE.fullmatch(line) else Begun.OTHER
+    return None if len(line) < _LINE_BYTES and _UNFINISHED.fullmatch(line) else Begun.OTHER
 
 
 async def wait_for_first_bytes(client: Channel, detection: Detection) -> Begun | None:
