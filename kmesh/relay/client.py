@@ -24,7 +24,7 @@ from kmesh.compiler.ir import Undetected
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
-from kmesh.relay.exchange import Answering, Exchange, Failed, Times
+from kmesh.relay.exchange import Answering, Asked, Exchange, Failed, Progress, Times, note_asked
 from kmesh.relay.forwarding import HeadRewrite
 from kmesh.relay.framing import BadFraming
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
@@ -92,6 +92,9 @@ class Surroundings(Protocol):
     async def dial(self, netns: int, to: ToCluster) -> Channel:
         """A connection that nothing was sent on. Raises: Unreachable."""
 
+    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
+        """An exchange begins between the two; what it is to be written to, for a successor."""
+
     def release(self, upstream: Channel, clean: bool) -> None:
         """Used here no longer. `clean`: it stands between two exchanges; else it is to be reset, if it is open."""
 
@@ -120,12 +123,11 @@ class Client:
         routing: int,
         port: int,
         surroundings: Surroundings,
-        slot: Slot | None = None,
     ) -> None:
         """`cookie` is that of the client's own socket, `port` what it connected to."""
         self.channel, self.cookie, self.netns = channel, cookie, netns
         self._routing, self._port = routing, port
-        self._around, self._slot = surroundings, slot
+        self._around = surroundings
         self._told = asyncio.Event()
         """Something happened to the exchange that the kernel has in flight."""
         self._ended = 0
@@ -169,14 +171,15 @@ class Client:
             self._told.set()
 
     async def _relay_answer(self, upstream: Channel, is_head: bool) -> None:
-        method = b"HEAD" if is_head else b"GET"
-        answering = Answering(self.channel, upstream, method, before_last=self._grant, slot=self._slot)
+        slot = self._around.begin_exchange(self, upstream, Asked.HEAD if is_head else Asked(0))
+        answering = Answering(self.channel, upstream, is_head=is_head, before_last=self._grant, slot=slot)
         try:
             head = await answering.read_head()
             if head.body is Body.TUNNEL:
                 raise Failed(502, describe_reset(b"protocol error"))
             await answering.relay(head, closes=False)
         except Failed as failed:
+            method = b"HEAD" if is_head else b"GET"
             await self._reply(write_reply(failed.status, failed.body, method=method))
         if answering.closes:
             await self._linger()
@@ -196,10 +199,10 @@ class Client:
 
     # Requests
 
-    async def serve(self) -> None:
-        """Until the connection is closed, or its client sends no more."""
+    async def serve(self, *, is_new: bool = True) -> None:
+        """Until the connection is closed, or its client sends no more. `is_new`: it may be another protocol still."""
         try:
-            if not await self._is_http():
+            if is_new and not await self._is_http():
                 return
             while not self._is_closed:
                 head = await self._read_head()
@@ -216,10 +219,49 @@ class Client:
         except (Lost, BadFraming, TimeoutError, OSError):
             self.reset()
 
+    async def resume(self, upstream: Channel, asked: Asked, progress: Progress) -> None:
+        """The rest of an exchange that a predecessor began; then `serve`. Of the route's times none is known now.
+
+        The upstream connection is not used again: what this channel counts did not begin with it.
+        """
+        exchange = Exchange(
+            self.channel,
+            upstream,
+            None,
+            asked=asked,
+            before_last=self._grant,
+            times=Times(),
+            progress=progress,
+            slot=self._around.begin_exchange(self, upstream, asked),
+        )
+        try:
+            async with self._turn:
+                goes_on = await self._end_resumed(exchange, asked)
+        except (Lost, BadFraming, OSError):
+            self.reset()
+            return
+        finally:
+            self._around.release(upstream, False)
+        if goes_on:
+            await self.serve(is_new=False)
+        else:
+            await self._linger()
+            self.close()
+
+    async def _end_resumed(self, exchange: Exchange, asked: Asked) -> bool:
+        """Returns whether the client's connection goes on. Raises: Lost, BadFraming, OSError."""
+        try:
+            return (await exchange.carry()).client_goes_on
+        except Failed as failed:
+            closes = Asked.CLOSES in asked or failed.closes or not exchange.is_sent
+            method = b"HEAD" if Asked.HEAD in asked else b"GET"
+            await self._reply(write_reply(failed.status, failed.body, closes=closes, method=method))
+            return not closes
+
     async def _is_http(self) -> bool:
         """False: it was not, and was carried to its end. Raises: Lost, OSError."""
         undetected = self._around.find_undetected(self._routing)
-        if not undetected or self.channel.taken or self.channel.given:
+        if not undetected:
             return True
         begun = await wait_for_first_bytes(self.channel, undetected.detection)
         if begun in (None, Begun.HTTP1) or (begun is Begun.SILENT and not self._around.claim(self.cookie)):
@@ -234,7 +276,7 @@ class Client:
             self.reset()
             return False
         try:
-            await copy_both_ways(self.channel, upstream, self._slot)
+            await copy_both_ways(self.channel, upstream, self._around.begin_exchange(self, upstream, Asked(0)))
         finally:
             self._around.release(upstream, False)
         self.close()
@@ -283,15 +325,17 @@ class Client:
         except Unreachable as unreachable:
             return await self._reply_to(head, unreachable.status, unreachable.body, rewrite=to.rewrite_answer)
         is_clean = False
+        asked = note_asked(head)
         exchange = Exchange(
             self.channel,
             upstream,
             head,
+            asked=asked,
             before_last=self._grant,
             times=Times(answer_s=to.timeout_s, idle_s=to.idle_timeout_s),
             rewrite_request=to.rewrite_request,
             rewrite_answer=to.rewrite_answer,
-            slot=self._slot,
+            slot=self._around.begin_exchange(self, upstream, asked),
         )
         try:
             ending = await exchange.carry()

@@ -20,16 +20,17 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import TypeVar
 
 from kmesh.relay.channel import Channel
 from kmesh.relay.forwarding import HeadRewrite, forward_answer, forward_request, is_switched
-from kmesh.relay.framing import BadFraming, CloseFramer, make_framer
+from kmesh.relay.framing import BadFraming, CloseFramer, Framer, NoBody, make_framer
 from kmesh.relay.head import AnswerHead, BadAnswer, Body, RequestHead, read_answer_head
 from kmesh.relay.pump import Direction, Lost, Slot, peek_head, pump, send_all
 from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT, describe_reset
 
-__all__ = ["Answering", "Ending", "Exchange", "Failed", "Times"]
+__all__ = ["Answering", "Asked", "Ending", "Exchange", "Failed", "Progress", "Times", "note_asked"]
 
 _T = TypeVar("_T")
 
@@ -42,6 +43,42 @@ class Times:
     """From the end of the request to the end of its answer."""
     idle_s: float | None = None
     """Without a byte either way."""
+
+
+class Asked(IntFlag):
+    """What of a request its answer depends on. A slot can hold it."""
+
+    HEAD = 1
+    CLOSES = 2
+    """The client's connection, behind the answer."""
+    SWITCHES = 4
+    """To another protocol."""
+
+
+def note_asked(head: RequestHead) -> Asked:
+    asked = Asked(0)
+    for is_so, flag in (
+        (head.method == b"HEAD", Asked.HEAD),
+        (head.closes, Asked.CLOSES),
+        (is_switched(head), Asked.SWITCHES),
+    ):
+        asked |= flag if is_so else Asked(0)
+    return asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an exchange came whose relay died, each way: bytes to be sent as they are, and what is behind them."""
+
+    request: Framer
+    request_ahead: int = 0
+    answer: Framer | None = None
+    """None: its head is still to be read."""
+    answer_ahead: int = 0
+
+    @property
+    def is_tunnel(self) -> bool:
+        return isinstance(self.request, CloseFramer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +109,13 @@ class Answering:
         self,
         client: Channel,
         upstream: Channel,
-        method: bytes,
         *,
+        is_head: bool,
         before_last: Callable[[int], None],
         rewrite: HeadRewrite | None = None,
         slot: Slot | None = None,
     ) -> None:
-        self._client, self._upstream, self._method = client, upstream, method
+        self._client, self._upstream, self._is_head = client, upstream, is_head
         self._before_last, self._rewrite, self._slot = before_last, rewrite, slot
         self.has_begun = False
         """A final head was passed on, or part of one."""
@@ -99,22 +136,29 @@ class Answering:
         self.has_begun = True
         out = forward_answer(head, self._rewrite, closes=self.closes)
         framer = make_framer(head)
-        ahead = head.length
-        before_last = None if self.closes else self._before_last
-        if out is not head.raw:
-            if framer.is_done and before_last:
-                before_last(len(out))
-                before_last = None
-            await self._send_head(head, out)
-            ahead = 0
-        await pump(self._upstream, self._client, framer, self._slot, Direction.ANSWER, before_last, ahead)
+        if out is head.raw:
+            await self.relay_rest(framer, head.length)
+            return
+        if framer.is_done and not self.closes:
+            self._before_last(len(out))
+        await self._send_head(head, out)
+        await self.relay_rest(framer, 0)
+
+    async def relay_rest(self, framer: Framer, ahead: int) -> None:
+        """`ahead` bytes as they are, and the body behind them. Raises: Lost, BadFraming."""
+        self.has_begun = True
+        self.closes = self.closes or isinstance(framer, CloseFramer)
+        if ahead or not framer.is_done:
+            before_last = None if self.closes else self._before_last
+            await pump(self._upstream, self._client, framer, self._slot, Direction.ANSWER, before_last, ahead)
         if self.closes:
             self._client.shut_down()
 
     async def _read_one(self) -> AnswerHead:
         upstream = self._upstream
         try:
-            head = await peek_head(upstream, self._client, lambda received: read_answer_head(received, self._method))
+            method = b"HEAD" if self._is_head else b"GET"
+            head = await peek_head(upstream, self._client, lambda received: read_answer_head(received, method))
         except Lost as lost:
             if lost.channel is upstream:
                 raise Failed(503, _TERMINATION) from None
@@ -153,19 +197,29 @@ class Exchange:
         self,
         client: Channel,
         upstream: Channel,
-        head: RequestHead,
+        head: RequestHead | None,
         *,
+        asked: Asked,
         before_last: Callable[[int], None],
         times: Times,
+        progress: Progress | None = None,
         rewrite_request: HeadRewrite | None = None,
         rewrite_answer: HeadRewrite | None = None,
         slot: Slot | None = None,
     ) -> None:
+        """Of a request whose head is the next that `client` sends; without it, of one that came to `progress`."""
+        assert head or progress
         self._client, self._upstream, self._head = client, upstream, head
+        self._asked, self._progress = asked, progress
         self._times, self._slot = times, slot
         self._rewrite_request, self._rewrite_answer = rewrite_request, rewrite_answer
         self._answering = Answering(
-            client, upstream, head.method, before_last=before_last, rewrite=rewrite_answer, slot=slot
+            client,
+            upstream,
+            is_head=Asked.HEAD in asked,
+            before_last=before_last,
+            rewrite=rewrite_answer,
+            slot=slot,
         )
         self.is_sent = False
         """The request, to its end."""
@@ -191,7 +245,9 @@ class Exchange:
             raise Failed(504, UPSTREAM_TIMEOUT) from None
 
     async def _carry(self) -> Ending:
-        if self._head.body is Body.NONE:
+        if self._progress and self._progress.is_tunnel:
+            return await self._relay_both_ways(self._progress)
+        if self._has_no_body:
             try:
                 await self._send_request()
             except Lost as lost:
@@ -208,6 +264,13 @@ class Exchange:
         finally:
             await _cancel(sending, answering)
 
+    @property
+    def _has_no_body(self) -> bool:
+        """So that nothing is sent beside the answer."""
+        if self._progress:
+            return isinstance(self._progress.request, NoBody)
+        return self._head is not None and self._head.body is Body.NONE
+
     def _is_answer_awaited(self, sending: asyncio.Task[None]) -> bool:
         """A server that closed may have answered before. Raises: Failed for a body that is none."""
         match sending.exception():
@@ -221,42 +284,62 @@ class Exchange:
                 return False
 
     async def _send_request(self) -> None:
-        head, ahead = self._head, self._head.length
-        out = forward_request(head, self._rewrite_request)
-        if out is not head.raw or head.length != len(head.raw):
-            await replace_head(self._client, self._upstream, head.length, out, self._slot, Direction.REQUEST)
-            ahead = 0
-        await pump(self._client, self._upstream, make_framer(head), self._slot, Direction.REQUEST, ahead=ahead)
+        if self._head:
+            framer, ahead = make_framer(self._head), await self._send_head(self._head)
+        else:
+            assert self._progress
+            framer, ahead = self._progress.request, self._progress.request_ahead
+        await pump(self._client, self._upstream, framer, self._slot, Direction.REQUEST, ahead=ahead)
         self.is_sent = True
         if self._timeout and self._times.answer_s is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._times.answer_s)
 
+    async def _send_head(self, head: RequestHead) -> int:
+        """If it is changed; returns how many bytes of the client's are to be sent as they are, where it is not."""
+        out = forward_request(head, self._rewrite_request)
+        if out is head.raw and head.length == len(head.raw):
+            return head.length
+        await replace_head(self._client, self._upstream, head.length, out, self._slot, Direction.REQUEST)
+        return 0
+
     async def _relay_answer(self) -> Ending:
         answering, upstream = self._answering, self._upstream
+        closes = Asked.CLOSES in self._asked
+        if self._progress and self._progress.answer:
+            answering.closes = closes or not self.is_sent
+            await answering.relay_rest(self._progress.answer, self._progress.answer_ahead)
+            return Ending(client_goes_on=not answering.closes, upstream_is_clean=False)
         head = await answering.read_head()
         if head.status == 101:
             return await self._relay_tunnel(head)
-        await answering.relay(head, closes=self._head.closes or not self.is_sent)
+        await answering.relay(head, closes=closes or not self.is_sent)
         is_clean = self.is_sent and not (head.closes or upstream.has_ended) and _is_empty(upstream)
         return Ending(client_goes_on=not answering.closes, upstream_is_clean=is_clean)
 
     async def _relay_tunnel(self, head: AnswerHead) -> Ending:
         """Bytes of another protocol, each way until its own end. Raises: Failed, Lost."""
-        if not is_switched(self._head) or not self.is_sent:
+        if Asked.SWITCHES not in self._asked or not self.is_sent:
             raise Failed(502, _PROTOCOL_ERROR)
         if self._timeout and not self._times.idle_s:
             self._timeout.reschedule(None)
         self._times = Times(idle_s=self._times.idle_s)
-        client, upstream = self._client, self._upstream
         out = forward_answer(head, self._rewrite_answer, closes=False)
+        ahead = head.length if out is head.raw else 0
         self._answering.has_begun = True
-        await replace_head(upstream, client, head.length, out, self._slot, Direction.ANSWER)
-        ways = (
-            asyncio.create_task(_relay_until_end(client, upstream, self._slot, Direction.REQUEST)),
-            asyncio.create_task(_relay_until_end(upstream, client, self._slot, Direction.ANSWER)),
-        )
+        if not ahead:
+            await replace_head(self._upstream, self._client, head.length, out, self._slot, Direction.ANSWER)
+        return await self._relay_both_ways(Progress(request=CloseFramer(), answer=CloseFramer(), answer_ahead=ahead))
+
+    async def _relay_both_ways(self, progress: Progress) -> Ending:
+        client, upstream, slot = self._client, self._upstream, self._slot
+        self._answering.has_begun = True
+        assert progress.answer
+        request = client, upstream, progress.request, slot, Direction.REQUEST, progress.request_ahead
+        answer = upstream, client, progress.answer, slot, Direction.ANSWER, progress.answer_ahead
+        ways = asyncio.create_task(_relay_until_end(*request)), asyncio.create_task(_relay_until_end(*answer))
         try:
             await asyncio.gather(*ways)
+            upstream.close()  # a reset would overtake what it has not sent yet
         finally:
             await _cancel(*ways)
         return Ending(client_goes_on=False, upstream_is_clean=False)
@@ -285,8 +368,10 @@ class Exchange:
         self._idle_check = loop.call_later(idle_s, self._check_idle, now)
 
 
-async def _relay_until_end(source: Channel, sink: Channel, slot: Slot | None, direction: Direction) -> None:
-    await pump(source, sink, CloseFramer(), slot, direction)
+async def _relay_until_end(
+    source: Channel, sink: Channel, framer: Framer, slot: Slot | None, direction: Direction, ahead: int
+) -> None:
+    await pump(source, sink, framer, slot, direction, ahead=ahead)
     sink.shut_down()
 
 

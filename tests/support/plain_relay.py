@@ -13,7 +13,9 @@ from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
 from kmesh.relay.decide import Decision, Reply, ToCluster
+from kmesh.relay.exchange import Asked
 from kmesh.relay.head import RequestHead
+from kmesh.relay.pump import Slot
 from kmesh.relay.replies import describe_reset
 
 __all__ = ["PlainRelay", "plain_relay", "reply", "to_cluster"]
@@ -46,6 +48,7 @@ class PlainRelay:
     chosen_from: list[tuple[WeightedCluster, ...]] = field(default_factory=list)
     is_kernels: bool = False
     """What `claim` denies."""
+    make_slot: Callable[[Client, Channel, Asked], Slot] | None = None
     flying: int = 0
     """What `in_flight` says."""
     clients: list[Client] = field(default_factory=list)
@@ -81,6 +84,9 @@ class PlainRelay:
             sock.close()
             raise Unreachable(describe_reset(b"remote connection failure")) from None
         return Channel(sock, self.readiness)
+
+    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
+        return self.make_slot(client, upstream, asked) if self.make_slot else None
 
     def release(self, upstream: Channel, clean: bool) -> None:
         self.released.append(clean)
