@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+import pyroute2
+
 from kmesh.compiler.ir import Routing
 from kmesh.compiler.routes.unit import compile_routing, routing_id
 from kmesh.maps.image import Fragment, MapImage, merge_tables
@@ -25,11 +27,21 @@ VIP = SocketAddress.parse("127.96.0.1", 80)
 
 
 class L7Mesh:
-    """Context manager: `routes` at VIP, clusters at the `endpoints` of their names."""
+    """Context manager: `routes` at VIP, clusters at the `endpoints` of their names; the stand-in is in one namespace.
+
+    `netns`: a name in /run/netns, or this one.
+    """
 
     def __init__(
-        self, kernel: Kernel, routes: dict[str, Any], endpoints: Mapping[str, tuple[str, int]], *, pool_size: int = 4
+        self,
+        kernel: Kernel,
+        routes: dict[str, Any],
+        endpoints: Mapping[str, tuple[str, int]],
+        *,
+        pool_size: int = 4,
+        netns: str = "",
     ) -> None:
+        self._netns = netns
         manager = decode_case(Case(routes=routes, requests=()))
         assert manager.route_config
         unit = compile_routing(Routing(name="case", config=manager.route_config, normalization=manager.normalization))
@@ -43,10 +55,15 @@ class L7Mesh:
     def __enter__(self) -> L7Mesh:
         self._stop: asyncio.Event
         ready: Future[None] = Future()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._run(ready),))
+        self._thread = threading.Thread(target=self._run_inside, args=(ready,))
         self._thread.start()
         ready.result(timeout=10)
         return self
+
+    def _run_inside(self, ready: Future[None]) -> None:
+        if self._netns:
+            pyroute2.netns.setns(self._netns)  # of this thread
+        asyncio.run(self._run(ready))
 
     async def _run(self, ready: Future[None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
