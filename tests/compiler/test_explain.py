@@ -105,6 +105,25 @@ def test_requests_that_no_route_takes_are_the_relays_to_answer() -> None:
     assert (got.path, got.why) == (Path.RELAY, ("no route of the virtual host takes it: the relay answers",))
 
 
+@pytest.mark.parametrize(
+    ("header", "path"),
+    [
+        ((b"Connection", b"keep-alive"), Path.KERNEL),
+        ((b"Connection", b"close"), Path.RELAY),
+        ((b"Content-Length", b"65536"), Path.KERNEL),
+        ((b"Content-Length", b"65537"), Path.RELAY),
+        ((b"Content-Length", b"+5"), Path.RELAY),
+        ((b"Transfer-Encoding", b"chunked"), Path.RELAY),
+        ((b"Expect", b"100-continue"), Path.RELAY),
+        ((b"Upgrade", b"websocket"), Path.RELAY),
+    ],
+)
+def test_where_a_request_ends_says_who_carries_it(header: tuple[bytes, bytes], path: Path) -> None:
+    got = of_path(by_path(path_route("/a", route={"cluster": "c0", **OFF})), headers=(header,))
+    assert got[0] is path
+    assert (path is Path.KERNEL) == ("matched in the kernel, request by request" in got[1])
+
+
 def test_units_that_are_compiled_already_are_used() -> None:
     compilation = Compiler().compile(BY_ROUTES)
     destination, request = SocketAddress.parse(HOST, 80), Request(headers=((b"Host", b"shop"),), target=b"/a")
