@@ -51,7 +51,12 @@ class PlainRelay:
     make_slot: Callable[[Client, Channel, Asked], Slot] | None = None
     flying: int = 0
     """What `in_flight` says."""
+    has_bound: bool = False
+    """What `client_ended` says."""
+    on_grant: Callable[[], None] | None = None
     clients: list[Client] = field(default_factory=list)
+    serving: list[asyncio.Task[None]] = field(default_factory=list)
+    """Of each client."""
     grants: list[tuple[int, int, int]] = field(default_factory=list)
     """(taken, given, ended)."""
     released: list[bool] = field(default_factory=list)
@@ -100,10 +105,12 @@ class PlainRelay:
 
     def grant(self, client: int, taken: int, given: int, ended: int) -> None:
         self.grants.append((taken, given, ended))
+        if self.on_grant:
+            self.on_grant()
 
     def client_ended(self, client: Client) -> bool:
         self.ended.append(client)
-        return False
+        return self.has_bound
 
     def forget(self, client: Client) -> None:
         self.forgotten.append(client)
@@ -117,30 +124,27 @@ async def plain_relay(
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         listener.setblocking(False)
         relay = PlainRelay(endpoint, choose, Readiness(), port=listener.getsockname()[1])
-        tasks: set[asyncio.Task[None]] = set()
-        accepting = asyncio.create_task(_accept(relay, listener, tasks))
+        accepting = asyncio.create_task(_accept(relay, listener))
         try:
             yield relay
         finally:
             accepting.cancel()
-            for task in tasks:
+            for task in relay.serving:
                 task.cancel()
-            await asyncio.gather(accepting, *tasks, return_exceptions=True)
+            await asyncio.gather(accepting, *relay.serving, return_exceptions=True)
             for client in relay.clients:
                 client.reset()
             relay.readiness.close()
 
 
-async def _accept(relay: PlainRelay, listener: socket.socket, tasks: set[asyncio.Task[None]]) -> None:
+async def _accept(relay: PlainRelay, listener: socket.socket) -> None:
     while True:
         sock, address = await asyncio.get_running_loop().sock_accept(listener)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel = Channel(sock, relay.readiness)
         client = Client(channel, cookie=address[1], netns=0, routing=0, port=relay.port, surroundings=relay)
         relay.clients.append(client)
-        task = asyncio.create_task(client.serve())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        relay.serving.append(asyncio.create_task(client.serve()))
 
 
 def reply(status: int, body: bytes = b"", **more) -> Reply:
