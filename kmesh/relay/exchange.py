@@ -18,21 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TypeVar
 
 from kmesh.relay.channel import Channel
 from kmesh.relay.forwarding import HeadRewrite, forward_answer, forward_request, is_switched
-from kmesh.relay.framing import BadFraming, CloseFramer, Framer, NoBody, make_framer
+from kmesh.relay.framing import BadFraming, CloseFramer, Framer, NoBody, State, make_framer
 from kmesh.relay.head import AnswerHead, BadAnswer, Body, RequestHead, read_answer_head
-from kmesh.relay.pump import Direction, Lost, Slot, peek_head, pump, send_all
+from kmesh.relay.pump import Direction, Lost, Slot, empty_pipe, peek_head, pump, send_all
 from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT, describe_reset
 
 __all__ = ["Answering", "Asked", "Ending", "Exchange", "Failed", "Progress", "Times", "note_asked"]
 
 _T = TypeVar("_T")
+_NOTHING: State = (0, 0, 0)
+"""Of a direction whose final head is still to come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,8 @@ class Progress:
     answer: Framer | None = None
     """None: its head is still to be read."""
     answer_ahead: int = 0
+    pipes: Mapping[Direction, tuple[int, int]] = field(default_factory=dict)
+    """(descriptor to read from, bytes in it), which go first."""
 
     @property
     def is_tunnel(self) -> bool:
@@ -128,7 +132,7 @@ class Answering:
             head = await self._read_one()
             if not head.is_interim:
                 return head
-            await self._send_head(head, forward_answer(head, None, closes=False))
+            await self._send_head(head, forward_answer(head, None, closes=False), _NOTHING)
 
     async def relay(self, head: AnswerHead, *, closes: bool) -> None:
         """Pass it on with its body; an end by the stream's end is passed on too. Raises: Lost, BadFraming."""
@@ -141,7 +145,7 @@ class Answering:
             return
         if framer.is_done and not self.closes:
             self._before_last(len(out))
-        await self._send_head(head, out)
+        await self._send_head(head, out, framer.state)
         await self.relay_rest(framer, 0)
 
     async def relay_rest(self, framer: Framer, ahead: int) -> None:
@@ -170,8 +174,8 @@ class Answering:
             raise Failed(502, _PROTOCOL_ERROR)
         raise Failed(503, _TERMINATION)
 
-    async def _send_head(self, head: AnswerHead, out: bytes) -> None:
-        await replace_head(self._upstream, self._client, head.length, out, self._slot, Direction.ANSWER)
+    async def _send_head(self, head: AnswerHead, out: bytes, state: State) -> None:
+        await replace_head(self._upstream, self._client, head.length, out, state, self._slot, Direction.ANSWER)
 
 
 _PROTOCOL_ERROR = describe_reset(b"protocol error")
@@ -179,11 +183,14 @@ _TERMINATION = describe_reset(b"connection termination")
 
 
 async def replace_head(
-    source: Channel, sink: Channel, length: int, out: bytes, slot: Slot | None, direction: Direction
+    source: Channel, sink: Channel, length: int, out: bytes, state: State, slot: Slot | None, direction: Direction
 ) -> None:
-    """Send `out` in place of the `length` bytes that the source begins with. Raises: Lost."""
+    """Send `out` in place of the `length` bytes that the source begins with; `state` is of the body's framer.
+
+    Raises: Lost.
+    """
     if slot:
-        slot.replacing(direction, length, len(out), sink.given)
+        slot.replacing(direction, length, len(out), sink.given, state)
     await send_all(sink, out)
     source.take(length)
     if slot:
@@ -285,21 +292,23 @@ class Exchange:
 
     async def _send_request(self) -> None:
         if self._head:
-            framer, ahead = make_framer(self._head), await self._send_head(self._head)
+            framer = make_framer(self._head)
+            ahead = await self._send_head(self._head, framer.state)
         else:
             assert self._progress
+            await _empty_pipe(self._progress, Direction.REQUEST, self._upstream)
             framer, ahead = self._progress.request, self._progress.request_ahead
         await pump(self._client, self._upstream, framer, self._slot, Direction.REQUEST, ahead=ahead)
         self.is_sent = True
         if self._timeout and self._times.answer_s is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._times.answer_s)
 
-    async def _send_head(self, head: RequestHead) -> int:
+    async def _send_head(self, head: RequestHead, state: State) -> int:
         """If it is changed; returns how many bytes of the client's are to be sent as they are, where it is not."""
         out = forward_request(head, self._rewrite_request)
         if out is head.raw and head.length == len(head.raw):
             return head.length
-        await replace_head(self._client, self._upstream, head.length, out, self._slot, Direction.REQUEST)
+        await replace_head(self._client, self._upstream, head.length, out, state, self._slot, Direction.REQUEST)
         return 0
 
     async def _relay_answer(self) -> Ending:
@@ -307,6 +316,7 @@ class Exchange:
         closes = Asked.CLOSES in self._asked
         if self._progress and self._progress.answer:
             answering.closes = closes or not self.is_sent
+            await _empty_pipe(self._progress, Direction.ANSWER, self._client)
             await answering.relay_rest(self._progress.answer, self._progress.answer_ahead)
             return Ending(client_goes_on=not answering.closes, upstream_is_clean=False)
         head = await answering.read_head()
@@ -327,7 +337,8 @@ class Exchange:
         ahead = head.length if out is head.raw else 0
         self._answering.has_begun = True
         if not ahead:
-            await replace_head(self._upstream, self._client, head.length, out, self._slot, Direction.ANSWER)
+            state = CloseFramer().state
+            await replace_head(self._upstream, self._client, head.length, out, state, self._slot, Direction.ANSWER)
         return await self._relay_both_ways(Progress(request=CloseFramer(), answer=CloseFramer(), answer_ahead=ahead))
 
     async def _relay_both_ways(self, progress: Progress) -> Ending:
@@ -373,6 +384,12 @@ async def _relay_until_end(
 ) -> None:
     await pump(source, sink, framer, slot, direction, ahead=ahead)
     sink.shut_down()
+
+
+async def _empty_pipe(progress: Progress, direction: Direction, sink: Channel) -> None:
+    if direction in progress.pipes:
+        read_end, count = progress.pipes[direction]
+        await empty_pipe(read_end, sink, count)
 
 
 async def _cancel(*tasks: asyncio.Task[_T]) -> None:

@@ -271,8 +271,10 @@ class ExchangeSlot:
     def plan(self, direction: int, state: tuple[int, int, int], planned: int, base: int) -> None:
         self._advance(direction, base, mode=Mode.PLANNED, state=state, planned=planned)
 
-    def replacing(self, direction: int, length: int, planned: int, base: int) -> None:
-        self._advance(direction, base, mode=Mode.REPLACING, planned=planned, length=length)
+    def replacing(
+        self, direction: int, length: int, planned: int, base: int, state: tuple[int, int, int] = (0, 0, 0)
+    ) -> None:
+        self._advance(direction, base, mode=Mode.REPLACING, planned=planned, length=length, state=state)
 
     def splicing(self, direction: int, left: int, base: int, pipe: int) -> None:
         self._advance(direction, base, mode=Mode.SPLICING, state=(left, 0, 0), planned=left, pipe=pipe)

@@ -77,7 +77,7 @@ class _Slot:
         self.steps.append(("plan", state, planned, base))
         self._check()
 
-    def replacing(self, direction: int, length: int, planned: int, base: int) -> None:
+    def replacing(self, direction: int, length: int, planned: int, base: int, state: State) -> None:
         raise AssertionError("a body is not replaced")
 
     def splicing(self, direction: int, left: int, base: int, pipe: int) -> None:
