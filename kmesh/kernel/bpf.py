@@ -27,6 +27,7 @@ __all__ = [
     "delete_batch",
     "enable_run_stats",
     "get_object",
+    "insert",
     "keys",
     "link_prog_id",
     "load_program",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 BPF_F_NO_PREALLOC = 1 << 0
+_NO_EXIST = 1
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _ATTR_SIZE = 144  # larger than any command here uses; the kernel ignores zero bytes beyond what it knows
@@ -177,6 +179,15 @@ def create_map(
 def update(fd: int, key: bytes, value: bytes) -> None:
     """Set one element. `value` of a map of maps is a packed descriptor; of socket storage, `key` is one."""
     _bpf(_Cmd.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, _address(key), _address(value), 0))
+
+
+def insert(fd: int, key: bytes, value: bytes) -> bool:
+    """Set an element that is not there; returns whether it was not."""
+    attr = struct.pack("<I4xQQQ", fd, _address(key), _address(value), _NO_EXIST)
+    result, _ = _call(_Cmd.MAP_UPDATE_ELEM, attr)
+    if result != -errno.EEXIST:
+        _raise_unless_ok(_Cmd.MAP_UPDATE_ELEM, result)
+    return result == 0
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
