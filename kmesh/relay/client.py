@@ -325,7 +325,7 @@ class Client:
         except Unreachable as unreachable:
             return await self._reply_to(head, unreachable.status, unreachable.body, rewrite=to.rewrite_answer)
         is_clean = False
-        asked = note_asked(head)
+        asked = note_asked(head, edits=to.rewrite_answer is not None)
         exchange = Exchange(
             self.channel,
             upstream,

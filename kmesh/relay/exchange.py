@@ -55,17 +55,17 @@ class Asked(IntFlag):
     """The client's connection, behind the answer."""
     SWITCHES = 4
     """To another protocol."""
+    EDITS = 8
+    """The route changes the head of the answer; how is not known to a successor."""
 
 
-def note_asked(head: RequestHead) -> Asked:
-    asked = Asked(0)
-    for is_so, flag in (
-        (head.method == b"HEAD", Asked.HEAD),
-        (head.closes, Asked.CLOSES),
-        (is_switched(head), Asked.SWITCHES),
-    ):
-        asked |= flag if is_so else Asked(0)
-    return asked
+def note_asked(head: RequestHead, *, edits: bool) -> Asked:
+    return Asked(
+        Asked.HEAD * (head.method == b"HEAD")
+        | Asked.CLOSES * head.closes
+        | Asked.SWITCHES * is_switched(head)
+        | Asked.EDITS * edits
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +319,8 @@ class Exchange:
             await _empty_pipe(self._progress, Direction.ANSWER, self._client)
             await answering.relay_rest(self._progress.answer, self._progress.answer_ahead)
             return Ending(client_goes_on=not answering.closes, upstream_is_clean=False)
+        if self._progress and Asked.EDITS in self._asked:
+            raise Failed(503, _TERMINATION)  # rather none than one that is not what the route makes of it
         head = await answering.read_head()
         if head.status == 101:
             return await self._relay_tunnel(head)
