@@ -33,7 +33,7 @@ from kmesh.relay.acceptors import Acceptors
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
 from kmesh.relay.configuration import Configuration, read_configuration
-from kmesh.relay.decide import Decision, ToCluster, choose_whole, decide
+from kmesh.relay.decide import Decision, Refused, Reply, ToCluster, choose_whole, decide
 from kmesh.relay.dial import DialError, Dialler
 from kmesh.relay.events import Event, Events
 from kmesh.relay.exchange import Asked
@@ -162,7 +162,13 @@ class Relay:
     # Surroundings: what clients ask for
 
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision:
-        return decide(self._configuration, routing, head, port, randrange)
+        decision = decide(self._configuration, routing, head, port, randrange)
+        match decision:
+            case Reply():
+                self.relayed[f"answered {decision.status}"] += 1
+            case Refused():
+                self.relayed[f"not supported: {decision.feature}"] += 1
+        return decision
 
     def find_undetected(self, routing: int) -> Undetected | None:
         unit = self._configuration.routings.get(routing)
@@ -194,7 +200,9 @@ class Relay:
         raise AssertionError("the last try returns or raises")
 
     def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
-        self._count_relayed(client.cookie)
+        if self._spares.is_noted(upstream):
+            stream = self._tables.read_stream(client.cookie)
+            self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
         return None
 
     def release(self, upstream: Channel, clean: bool) -> None:
@@ -387,10 +395,6 @@ class Relay:
     def _reset_clients(self) -> None:
         for client in list(self.clients.values()):
             client.reset()
-
-    def _count_relayed(self, cookie: int) -> None:
-        stream = self._tables.read_stream(cookie)
-        self.relayed[_name_handover(stream.handover) if stream else "unknown"] += 1
 
     def _describe_pools(self) -> Iterator[dict[str, int]]:
         bound = Counter((upstream.netns, upstream.cluster) for upstream in self._upstreams if upstream.client)
