@@ -22,14 +22,15 @@ from typing import Protocol, assert_never
 
 from kmesh.compiler.ir import Undetected
 from kmesh.model.weighted_cluster import WeightedCluster
+from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed
 from kmesh.relay.channel import Channel
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
-from kmesh.relay.exchange import Answering, Asked, Exchange, Failed, Progress, Times, note_asked
+from kmesh.relay.exchange import Asked, Exchange, Progress, Times, note_asked
 from kmesh.relay.forwarding import HeadRewrite
 from kmesh.relay.framing import BadFraming
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
 from kmesh.relay.pump import Lost, Slot, peek_head, send_all
-from kmesh.relay.replies import REQUEST_TIMEOUT, describe_reset, write_refusal, write_reply
+from kmesh.relay.replies import REQUEST_TIMEOUT, write_refusal, write_reply
 from kmesh.relay.undetected import Begun, copy_both_ways, list_clusters, wait_for_first_bytes
 
 __all__ = ["HEAD_S", "Client", "Surroundings", "UnfinishedHeads", "Unreachable"]
@@ -148,7 +149,7 @@ class Client:
         if has_begun:
             self.reset()
         else:
-            reply = write_reply(503, describe_reset(b"connection termination"))
+            reply = write_reply(503, TERMINATION)
             self._grant(len(reply))
             with contextlib.suppress(OSError):
                 if self.channel.send(reply) != len(reply):
@@ -176,7 +177,7 @@ class Client:
         try:
             head = await answering.read_head()
             if head.body is Body.TUNNEL:
-                raise Failed(502, describe_reset(b"protocol error"))
+                raise Failed(502, PROTOCOL_ERROR)
             await answering.relay(head, closes=False)
         except Failed as failed:
             method = b"HEAD" if is_head else b"GET"
@@ -218,6 +219,9 @@ class Client:
                 self.close()
         except (Lost, BadFraming, TimeoutError, OSError):
             self.reset()
+        except Exception:  # a mistake in here ends this connection, and is told
+            self.reset()
+            raise
 
     async def resume(self, upstream: Channel, asked: Asked, progress: Progress) -> None:
         """The rest of an exchange that a predecessor began; then `serve`. Of the route's times none is known now.

@@ -23,18 +23,17 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TypeVar
 
+from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed, replace_head
 from kmesh.relay.channel import Channel
 from kmesh.relay.forwarding import HeadRewrite, forward_answer, forward_request, is_switched
 from kmesh.relay.framing import BadFraming, CloseFramer, Framer, NoBody, State, make_framer
-from kmesh.relay.head import AnswerHead, BadAnswer, Body, RequestHead, read_answer_head
-from kmesh.relay.pump import Direction, Lost, Slot, empty_pipe, peek_head, pump, send_all
-from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT, describe_reset
+from kmesh.relay.head import AnswerHead, Body, RequestHead
+from kmesh.relay.pump import Direction, Lost, Slot, empty_pipe, pump
+from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT
 
-__all__ = ["Answering", "Asked", "Ending", "Exchange", "Failed", "Progress", "Times", "note_asked"]
+__all__ = ["Asked", "Ending", "Exchange", "Progress", "Times", "note_asked"]
 
 _T = TypeVar("_T")
-_NOTHING: State = (0, 0, 0)
-"""Of a direction whose final head is still to come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,109 +91,6 @@ class Ending:
     client_goes_on: bool
     upstream_is_clean: bool
     """It stands between two exchanges."""
-
-
-class Failed(Exception):
-    """No head of an answer was passed on. To be answered with this status and body."""
-
-    def __init__(self, status: int, body: bytes, *, closes: bool = False) -> None:
-        super().__init__(f"{status} {body.decode()}")
-        self.status, self.body, self.closes = status, body, closes
-
-
-class Answering:
-    """The way back: from the first byte of an answer to its last.
-
-    `before_last` is called with the number of bytes at the end of the answer, before they are sent; not where
-    the client's connection ends with them.
-    """
-
-    def __init__(
-        self,
-        client: Channel,
-        upstream: Channel,
-        *,
-        is_head: bool,
-        before_last: Callable[[int], None],
-        rewrite: HeadRewrite | None = None,
-        slot: Slot | None = None,
-    ) -> None:
-        self._client, self._upstream, self._is_head = client, upstream, is_head
-        self._before_last, self._rewrite, self._slot = before_last, rewrite, slot
-        self.has_begun = False
-        """A final head was passed on, or part of one."""
-        self.closes = False
-        """The client's connection ends with this answer."""
-
-    async def read_head(self) -> AnswerHead:
-        """The final one; interim ones are passed on. Raises: Failed, Lost (the client)."""
-        while True:
-            head = await self._read_one()
-            if not head.is_interim:
-                return head
-            await self._send_head(head, forward_answer(head, None, closes=False), _NOTHING)
-
-    async def relay(self, head: AnswerHead, *, closes: bool) -> None:
-        """Pass it on with its body; an end by the stream's end is passed on too. Raises: Lost, BadFraming."""
-        self.closes = closes or head.body is Body.UNTIL_CLOSE
-        self.has_begun = True
-        out = forward_answer(head, self._rewrite, closes=self.closes)
-        framer = make_framer(head)
-        if out is head.raw:
-            await self.relay_rest(framer, head.length)
-            return
-        if framer.is_done and not self.closes:
-            self._before_last(len(out))
-        await self._send_head(head, out, framer.state)
-        await self.relay_rest(framer, 0)
-
-    async def relay_rest(self, framer: Framer, ahead: int) -> None:
-        """`ahead` bytes as they are, and the body behind them. Raises: Lost, BadFraming."""
-        self.has_begun = True
-        self.closes = self.closes or isinstance(framer, CloseFramer)
-        if ahead or not framer.is_done:
-            before_last = None if self.closes else self._before_last
-            await pump(self._upstream, self._client, framer, self._slot, Direction.ANSWER, before_last, ahead)
-        if self.closes:
-            self._client.shut_down()
-
-    async def _read_one(self) -> AnswerHead:
-        upstream = self._upstream
-        try:
-            method = b"HEAD" if self._is_head else b"GET"
-            head = await peek_head(upstream, self._client, lambda received: read_answer_head(received, method))
-        except Lost as lost:
-            if lost.channel is upstream:
-                raise Failed(503, _TERMINATION) from None
-            raise
-        if isinstance(head, AnswerHead):
-            return head
-        is_partial = head is None and upstream.peek(memoryview(bytearray(1))) == 1
-        if isinstance(head, BadAnswer) or is_partial:
-            raise Failed(502, _PROTOCOL_ERROR)
-        raise Failed(503, _TERMINATION)
-
-    async def _send_head(self, head: AnswerHead, out: bytes, state: State) -> None:
-        await replace_head(self._upstream, self._client, head.length, out, state, self._slot, Direction.ANSWER)
-
-
-_PROTOCOL_ERROR = describe_reset(b"protocol error")
-_TERMINATION = describe_reset(b"connection termination")
-
-
-async def replace_head(
-    source: Channel, sink: Channel, length: int, out: bytes, state: State, slot: Slot | None, direction: Direction
-) -> None:
-    """Send `out` in place of the `length` bytes that the source begins with; `state` is of the body's framer.
-
-    Raises: Lost.
-    """
-    if slot:
-        slot.replacing(direction, length, len(out), sink.given, state)
-    await send_all(sink, out)
-    source.take(length)
-    if slot:
-        slot.consumed(direction)
 
 
 class Exchange:
@@ -320,7 +216,7 @@ class Exchange:
             await answering.relay_rest(self._progress.answer, self._progress.answer_ahead)
             return Ending(client_goes_on=not answering.closes, upstream_is_clean=False)
         if self._progress and Asked.EDITS in self._asked:
-            raise Failed(503, _TERMINATION)  # rather none than one that is not what the route makes of it
+            raise Failed(503, TERMINATION)  # rather none than one that is not what the route makes of it
         head = await answering.read_head()
         if head.status == 101:
             return await self._relay_tunnel(head)
@@ -331,7 +227,7 @@ class Exchange:
     async def _relay_tunnel(self, head: AnswerHead) -> Ending:
         """Bytes of another protocol, each way until its own end. Raises: Failed, Lost."""
         if Asked.SWITCHES not in self._asked or not self.is_sent:
-            raise Failed(502, _PROTOCOL_ERROR)
+            raise Failed(502, PROTOCOL_ERROR)
         if self._timeout and not self._times.idle_s:
             self._timeout.reschedule(None)
         self._times = Times(idle_s=self._times.idle_s)
