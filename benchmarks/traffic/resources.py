@@ -1,8 +1,8 @@
 """What the control plane says, to bridges and sidecars alike: a service for each lane, as Istiod would describe it.
 
-HTTP and UPLOAD are HTTP ports: a connection manager and a route configuration of one route, with Istio's retries and
-no limits on connections. ECHO is a TCP port. Istio's own filters (telemetry, peer metadata), access log and tracing
-are left out, so a sidecar here does less than one of Istio's.
+HTTP and UPLOAD are HTTP ports: a connection manager and a route configuration by the scenario's routing, with Istio's
+retries and no limits on connections. ECHO is a TCP port. Istio's own filters (telemetry, peer metadata), access log
+and tracing are left out, so a sidecar here does less than one of Istio's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from benchmarks.traffic.routing import Routing
 from benchmarks.traffic.topology import ECHO, PORTS, Lane
 from kmesh.xds.server import Catalog, Resource
 from tests.support.resources import filter_chain, socket_address
@@ -31,29 +32,29 @@ _LIMITS = {
     "max_requests": _UNLIMITED,
     "max_retries": _UNLIMITED,
 }
-_RETRIES = {"retry_on": "connect-failure,refused-stream,unavailable,cancelled", "num_retries": 2}
 
 
-def write_catalog(lanes: Iterable[Lane]) -> Catalog:
-    """All that the embedded ADS server serves."""
+def write_catalog(lanes: Iterable[tuple[Lane, Routing]]) -> Catalog:
+    """All that the embedded ADS server serves, for each lane with the routing of its scenario."""
     resources = [*_catch_all(), *_inbound()]
-    for lane in lanes:
+    for lane, routing in lanes:
         for port in PORTS:
-            resources += _outbound(lane, port)
+            resources += _outbound(lane, port, routing)
     return Catalog.of(map(Resource.pack, resources))
 
 
-def _outbound(lane: Lane, port: int) -> Iterator[Message]:
+def _outbound(lane: Lane, port: int, routing: Routing) -> Iterator[Message]:
     name = f"outbound|{port}||{lane.name}"
-    yield eds_cluster(name, circuit_breakers={"thresholds": [_LIMITS]})
-    yield assignment(name, locality(member((lane.server, port))))
+    for cluster in [name] if port == ECHO else routing.clusters(name):
+        yield eds_cluster(cluster, circuit_breakers={"thresholds": [_LIMITS]})
+        yield assignment(cluster, locality(member((lane.server, port))))
     if port == ECHO:
         yield captured(name, (lane.service, port), tcp_to(name))
         return
     rds = {"route_config_name": name, "config_source": ADS}
     yield captured(name, (lane.service, port), http_to(rds=rds))
-    route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s", "retry_policy": _RETRIES}}
-    yield parse("RDS", {"name": name, "virtual_hosts": [{"name": lane.name, "domains": ["*"], "routes": [route]}]})
+    hosts = routing.virtual_hosts(name, (lane.service, port))
+    yield parse("RDS", {"name": name, "virtual_hosts": hosts})
 
 
 def _catch_all() -> Iterator[Message]:

@@ -83,7 +83,8 @@ def run_scenarios(scenarios: Sequence[Scenario] = SCENARIOS) -> Iterator[Traffic
     with Sandbox() as sandbox, LoopThread() as loop, ExitStack() as stack:
         lanes = stack.enter_context(run_lanes(sandbox, [scenario.name for scenario in scenarios]))
         ads = sandbox.folder / "ads.sock"
-        stack.enter_context(loop.entered(AdsServer(write_catalog(lanes.values()), ads)))
+        catalog = write_catalog((lanes[scenario.name], scenario.routing) for scenario in scenarios)
+        stack.enter_context(loop.entered(AdsServer(catalog, ads)))
         running = {
             scenario.name: stack.enter_context(scenario.run(lanes[scenario.name], ads)) for scenario in scenarios
         }
@@ -120,7 +121,8 @@ def _measure_all(traffic: Traffic, plan: Plan, workloads: Iterable[Workload], sa
         for workload in workloads:
             say(f"traffic: repetition {repetition + 1}/{plan.repetitions}, {workload.name}")
             for scenario in random.sample(SCENARIOS, len(SCENARIOS)):
-                samples.add(traffic.measure(scenario, workload, repetition))
+                if workload.is_http or not scenario.is_http_only:
+                    samples.add(traffic.measure(scenario, workload, repetition))
 
 
 def _compare(samples: Samples, workloads: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.traffic.routing import ANY_REQUEST, Routing
 from benchmarks.traffic.topology import Lane
 
 __all__ = ["Running", "Scenario"]
@@ -27,6 +28,10 @@ class Scenario:
     name: str
     run: Callable[[Lane, Path], AbstractContextManager[Running]]
     """Given its lane and the Unix socket of the ADS server."""
+    routing: Routing = ANY_REQUEST
+    """Of its HTTP ports."""
+    is_http_only: bool = False
+    """Other loads would say nothing that another scenario does not."""
     is_enrolled: bool = False
     """Whether its clients run in the cgroup of the pods, where the programs are attached."""
     is_claimed: bool = False

@@ -38,6 +38,7 @@ class Workload:
     """A module of benchmarks.traffic.loads."""
     arguments: tuple[str, ...]
     """{target} stands for the address that the client connects to."""
+    is_http: bool = True
 
     def command(self, target: str) -> list[str]:
         arguments = [argument.format(target=target) for argument in self.arguments]
@@ -54,7 +55,7 @@ def list_closed(plan: Plan) -> Iterator[Workload]:
     yield Workload(name="connection-per-request", load="http_closed", arguments=reconnecting)
     for size in plan.sizes:
         arguments = ("{target}", str(ECHO), str(size), *times)
-        yield Workload(name=f"tcp-{size}", load="request_response", arguments=arguments)
+        yield Workload(name=f"tcp-{size}", load="request_response", arguments=arguments, is_http=False)
     for name, port, direction, path in (("download", HTTP, "down", "/stream"), ("upload", UPLOAD, "up", "/")):
         stream = ("{target}", str(port), direction, path, str(plan.stream_bytes))
         yield Workload(name=name, load="http_stream", arguments=stream)

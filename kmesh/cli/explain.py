@@ -48,7 +48,7 @@ depends on what is not modelled. The exit status is 0 when a route was found and
 
 examples:
   kmeshctl explain --request 'GET http://10.96.0.20:8080/cart?id=1' -H 'Host: shop'
-  kmeshctl explain --config-dir examples/resources --request http://127.96.0.50/cart --json
+  kmeshctl explain --config-dir examples/resources --request http://127.96.0.60/cart --json
 """
 
 _REQUEST = re.compile(r"(?:(?P<method>\S+)\s+)?http://(?P<authority>[^/?#\s]+)(?P<target>[/?]\S*)?")

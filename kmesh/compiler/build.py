@@ -27,7 +27,9 @@ def build_listener(
 ) -> ListenerUnit:
     """The unit of a listener that captures `destinations`, holding only what it reads of the two mappings."""
     reports = report_limitations("listener", listener.name, listener.limitations) + _find_open_ranges(listener)
-    choice: Choice = Chains(chains=listener.filter_chains, default=listener.default_filter_chain)
+    choice: Choice = Chains(
+        chains=listener.filter_chains, default=listener.default_filter_chain, detection=listener.detection
+    )
     if any(report.effect is Effect.REFUSED for report in reports):
         choice = Refuse(Reason.UNSUPPORTED)
     route_names, cluster_names = names_read(listener, route_configs)

@@ -17,13 +17,14 @@ from kmesh.compiler.report import Report
 from kmesh.model.address import Protocol
 from kmesh.model.cluster import Cluster
 from kmesh.model.endpoint import ClusterLoadAssignment, Endpoint, LocalityEndpoints
-from kmesh.model.listener import FilterChain, Normalization
+from kmesh.model.listener import Detection, FilterChain, Normalization
 from kmesh.model.route import RouteConfiguration
+from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.records.constants import Reason
 
-__all__ = ["Availability", "Chains", "Choice", "ClusterUnit", "Endpoints", "Filtered", "Frontend", "Hosts"]
+__all__ = ["Availability", "Chains", "Choice", "ClusterUnit", "Endpoints", "Filtered", "Frontend", "Hosts", "Http"]
 __all__ += ["ListenerUnit", "Members", "OneOf", "Outcome", "Pass", "Program", "Refuse", "Rotate", "Routing", "Share"]
-__all__ += ["Spread", "ToCluster", "ToRoutes", "Unresolved", "Weighted", "leaves", "weigh"]
+__all__ += ["Spread", "ToCluster", "ToRoutes", "Undetected", "Unresolved", "Weighted", "leaves", "weigh"]
 
 
 class Availability(Enum):
@@ -53,6 +54,16 @@ class ToCluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undetected:
+    """What becomes of connections to routes that do not begin with HTTP/1.1: bytes are copied. No cluster: closed."""
+
+    clusters: tuple[WeightedCluster, ...]
+    http2: tuple[WeightedCluster, ...]
+    """For those that begin with HTTP/2."""
+    detection: Detection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
     """A route configuration under the options of a connection manager: what tells where a request goes."""
 
@@ -60,6 +71,8 @@ class Routing:
     """Of the unit that it compiles to (kmesh.compiler.routes)."""
     config: RouteConfiguration
     normalization: Normalization
+    undetected: Undetected | None = None
+    """None where every connection is taken for HTTP/1.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,7 @@ class Chains:
 
     chains: tuple[FilterChain, ...]
     default: FilterChain | None
+    detection: Detection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +120,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """A chain that HTTP/1.1 gets, known by its first bytes."""
+
+    chain: FilterChain
+    takes_http2: bool
+    """Without TLS, by prior knowledge."""
+    detection: Detection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OneOf:
     """One of several outcomes; which, only the connection's first bytes or its source can tell."""
 
     outcomes: tuple[Outcome, ...]
     undecided: tuple[str, ...]
     """The fields of FilterChainMatch that tell them apart."""
+    http: Http | None = None
+    """Where they are two, and only HTTP in plaintext gets the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

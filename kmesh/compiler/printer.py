@@ -27,6 +27,7 @@ from kmesh.compiler.ir import (
     Spread,
     ToCluster,
     ToRoutes,
+    Undetected,
     Unresolved,
     Weighted,
 )
@@ -74,7 +75,8 @@ def _choice_lines(choice: Choice, depth: int) -> _Lines:
             for share in shares:
                 yield from _labelled(str(share.weight), share.choice, depth + 1)
         case OneOf():
-            yield depth, f"one of, undecided: {', '.join(choice.undecided) or '-'}"
+            known = f", the first is {'HTTP' if choice.http.takes_http2 else 'HTTP/1.1'}" if choice.http else ""
+            yield depth, f"one of, undecided: {', '.join(choice.undecided) or '-'}{known}"
             for outcome in choice.outcomes:
                 yield from _labelled(outcome.chain, outcome.choice, depth + 1)
         case Chains():
@@ -104,6 +106,16 @@ def _choice_lines(choice: Choice, depth: int) -> _Lines:
             assert_never(choice)
 
 
+def _print_undetected(undetected: Undetected | None) -> str:
+    if not undetected:
+        return ""
+    rest, http2 = (
+        ", ".join(f"{cluster.name} {cluster.weight}" for cluster in clusters) or "close"
+        for clusters in (undetected.clusters, undetected.http2)
+    )
+    return f", HTTP/2: {http2}, else: {rest}"
+
+
 def _labelled(label: str, choice: Choice, depth: int) -> _Lines:
     """The lines of a choice, the first one behind its label."""
     (first_depth, first), *rest = _choice_lines(choice, depth)
@@ -120,7 +132,7 @@ def _print_simple(choice: Refuse | Pass | ToCluster | ToRoutes | Filtered | Unre
         case ToCluster(name):
             return f"cluster {name}"
         case ToRoutes(routing):
-            return f"routes {routing.name}"
+            return f"routes {routing.name}" + _print_undetected(routing.undetected)
         case Filtered(chain):
             return _print_network(chain)
         case Unresolved(cluster=None):

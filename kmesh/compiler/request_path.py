@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 
+from kmesh.compiler.interpreter.framing import frame_request
+from kmesh.compiler.interpreter.head import Head, read_head
 from kmesh.compiler.interpreter.requests import match_request
 from kmesh.compiler.routes.unit import RoutingUnit, routing_id
 from kmesh.compiler.semantics import Request, Routed, Undecided
-from kmesh.maps.image import merge_tables
+from kmesh.maps.image import MapName, merge_tables
 from kmesh.model.route import Feature, RouteConfiguration, VirtualHost
 from kmesh.model.route_features import Place, classify
 from kmesh.records.constants import LIMITS, Handover
@@ -62,9 +64,7 @@ _OF_FEATURES = (Handover.ACTION, Handover.WAYPOINT, Handover.REFUSED)
 
 def find_request_path(unit: RoutingUnit, request: Request, routed: Routed, port: int) -> tuple[Path, tuple[str, ...]]:
     """The path of a request on a connection to `port`, and why. `routed` is what it means (route_request)."""
-    tables = merge_tables(fragment for _, fragment in unit.fragments)
-    head, number = _write_head(request), routing_id(unit.routing.name)
-    reason = match_request(tables, number, head, port=port, draw=lambda: 0, cursors={}).handover
+    reason = _find_handover(unit, _write_head(request), port)
     features = {name: classify(name) for name in _list_features(unit.routing.config, routed)}
     places = (_PLACES.get(reason, Place.RELAY), *(feature.place for feature in features.values()))
     furthest = max(places, key=_DISTANCE.__getitem__)
@@ -76,6 +76,15 @@ def find_request_path(unit: RoutingUnit, request: Request, routed: Routed, port:
     if not (why and reason in _OF_FEATURES):
         why = [*_explain_handover(reason, unit, routed), *why]
     return Path(furthest.value), tuple(why)
+
+
+def _find_handover(unit: RoutingUnit, message: bytes, port: int) -> Handover:
+    """Why the kernel would not carry it, on a connection to the cluster that is free."""
+    tables, number = merge_tables(fragment for _, fragment in unit.fragments), routing_id(unit.routing.name)
+    reason = match_request(tables, number, message, port=port, draw=lambda: 0, cursors={}).handover
+    head = read_head(tables[MapName.PAGE], unit.head.automaton, message)
+    framed = frame_request(head, message) if reason is Handover.NONE and isinstance(head, Head) else reason
+    return framed if isinstance(framed, Handover) else Handover.NONE
 
 
 def _write_head(request: Request) -> bytes:

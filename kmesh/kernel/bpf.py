@@ -27,6 +27,8 @@ __all__ = [
     "delete_batch",
     "enable_run_stats",
     "get_object",
+    "insert",
+    "keys",
     "link_prog_id",
     "load_program",
     "lookup",
@@ -34,6 +36,7 @@ __all__ = [
     "map_fd_by_id",
     "map_info",
     "pin",
+    "pop",
     "prog_info",
     "query_programs",
     "update",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 BPF_F_NO_PREALLOC = 1 << 0
+_NO_EXIST = 1
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _ATTR_SIZE = 144  # larger than any command here uses; the kernel ignores zero bytes beyond what it knows
@@ -55,6 +59,7 @@ class _Cmd(IntEnum):
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
     MAP_DELETE_ELEM = 3
+    MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
@@ -62,6 +67,7 @@ class _Cmd(IntEnum):
     MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
+    MAP_LOOKUP_AND_DELETE_ELEM = 21
     MAP_LOOKUP_BATCH = 24
     MAP_UPDATE_BATCH = 26
     MAP_DELETE_BATCH = 27
@@ -175,6 +181,15 @@ def update(fd: int, key: bytes, value: bytes) -> None:
     _bpf(_Cmd.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, _address(key), _address(value), 0))
 
 
+def insert(fd: int, key: bytes, value: bytes) -> bool:
+    """Set an element that is not there; returns whether it was not."""
+    attr = struct.pack("<I4xQQQ", fd, _address(key), _address(value), _NO_EXIST)
+    result, _ = _call(_Cmd.MAP_UPDATE_ELEM, attr)
+    if result != -errno.EEXIST:
+        _raise_unless_ok(_Cmd.MAP_UPDATE_ELEM, result)
+    return result == 0
+
+
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
     """The value of `key`, None when there is none. A per-CPU value_size counts all possible CPUs."""
     value = ctypes.create_string_buffer(value_size)
@@ -196,6 +211,34 @@ def delete(fd: int, key: bytes) -> bool:
 def push(fd: int, value: bytes) -> None:
     """Put a value into a queue. Raises OSError, with E2BIG when it is full."""
     _bpf(_Cmd.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, 0, _address(value), 0))
+
+
+def pop(fd: int, value_size: int, key: bytes = b"") -> bytes | None:
+    """Take a value out of a queue, or with `key` out of a hash map (Linux 5.14); None when there is none."""
+    value = ctypes.create_string_buffer(value_size)
+    attr = struct.pack("<I4xQQQ", fd, _address(key) if key else 0, _address(value), 0)
+    result, _ = _call(_Cmd.MAP_LOOKUP_AND_DELETE_ELEM, attr)
+    if result == -errno.ENOENT:
+        return None
+    _raise_unless_ok(_Cmd.MAP_LOOKUP_AND_DELETE_ELEM, result)
+    return value.raw
+
+
+def keys(fd: int, key_size: int) -> Iterator[bytes]:
+    """The keys of any hash map, one command for each; deleting the one just given is allowed.
+
+    One that is deleted by others meanwhile may have the walk begin anew.
+    """
+    following = ctypes.create_string_buffer(key_size)
+    key = b""
+    while True:
+        attr = struct.pack("<I4xQQ", fd, _address(key) if key else 0, _address(following))
+        result, _ = _call(_Cmd.MAP_GET_NEXT_KEY, attr)
+        if result == -errno.ENOENT:
+            return
+        _raise_unless_ok(_Cmd.MAP_GET_NEXT_KEY, result)
+        key = following.raw
+        yield key
 
 
 def attach_to_map(prog_fd: int, map_fd: int, attach_type: int) -> None:

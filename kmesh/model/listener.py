@@ -11,6 +11,7 @@ from kmesh.model.route import RouteConfiguration
 from kmesh.model.weighted_cluster import WeightedCluster
 
 __all__ = [
+    "Detection",
     "Direction",
     "EscapedSlashes",
     "FilterChain",
@@ -152,6 +153,16 @@ class FilterChain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """What a listener does to know HTTP by a connection's first bytes (its http_inspector)."""
+
+    timeout_s: float | None = 15.0
+    """listener_filters_timeout: how long the first bytes are waited for; None: for ever."""
+    continues: bool = False
+    """continue_on_listener_filters_timeout: then the connection is taken for anything but HTTP; else it is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     name: str
     addresses: tuple[SocketAddress, ...]
@@ -163,6 +174,8 @@ class Listener:
     direction: Direction = Direction.UNSPECIFIED
     filter_chains: tuple[FilterChain, ...] = ()
     default_filter_chain: FilterChain | None = None
+    detection: Detection | None = None
+    """None where connections are not looked into: none has an application protocol of HTTP's."""
     limitations: tuple[Limitation, ...] = ()
 
     @property

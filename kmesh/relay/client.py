@@ -4,7 +4,8 @@
     a request                   wait until the kernel's exchange in flight is answered; relay it, or answer it
     an answer handed over       relayed from its first byte; only then what the client sent meanwhile
     the end of the stream       bound upstream connections are told, and the last of them to end closes this one
-    what is no request          answered, and closed
+    what is no request          answered, and closed; at its beginning passed on whole, where the listener has
+                                another filter chain for it
 
 Before the last byte of an answer a grant is written: two counts of bytes, by which the programs know that the client
 waits for nothing, and begin to carry its requests again (decision 9). A client that waits costs no wake-up; one that
@@ -19,14 +20,18 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Protocol, assert_never
 
+from kmesh.compiler.ir import Undetected
+from kmesh.model.weighted_cluster import WeightedCluster
+from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed
 from kmesh.relay.channel import Channel
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
-from kmesh.relay.exchange import Answering, Exchange, Failed, Times
+from kmesh.relay.exchange import Asked, Exchange, Progress, Times, note_asked
 from kmesh.relay.forwarding import HeadRewrite
-from kmesh.relay.framing import BadFraming
+from kmesh.relay.framing import BadFraming, Framer
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
 from kmesh.relay.pump import Lost, Slot, peek_head, send_all
-from kmesh.relay.replies import REQUEST_TIMEOUT, describe_reset, write_refusal, write_reply
+from kmesh.relay.replies import REQUEST_TIMEOUT, write_refusal, write_reply
+from kmesh.relay.undetected import Begun, copy_both_ways, list_clusters, wait_for_first_bytes
 
 __all__ = ["HEAD_S", "Client", "Surroundings", "UnfinishedHeads", "Unreachable"]
 
@@ -76,11 +81,23 @@ class Surroundings(Protocol):
 
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision: ...
 
+    def find_undetected(self, routing: int) -> Undetected | None:
+        """What becomes of connections that are not HTTP/1.1; None: all are taken for that."""
+
+    def choose(self, clusters: tuple[WeightedCluster, ...]) -> ToCluster | None:
+        """One of them for a whole connection; None: there is no such cluster."""
+
+    def claim(self, client: int) -> bool:
+        """Keep the programs from carrying anything of this client from now on; False: they have done so already."""
+
     async def dial(self, netns: int, to: ToCluster) -> Channel:
         """A connection that nothing was sent on. Raises: Unreachable."""
 
+    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
+        """An exchange begins between the two; what it is to be written to, for a successor."""
+
     def release(self, upstream: Channel, clean: bool) -> None:
-        """It is no longer used here. `clean`: it stands between two exchanges; else it is to be reset."""
+        """Used here no longer. `clean`: it stands between two exchanges; else it is to be reset, if it is open."""
 
     def in_flight(self, client: int) -> int:
         """Cookie of the upstream connection by which the kernel carries an exchange of this client; 0: none."""
@@ -107,12 +124,11 @@ class Client:
         routing: int,
         port: int,
         surroundings: Surroundings,
-        slot: Slot | None = None,
     ) -> None:
         """`cookie` is that of the client's own socket, `port` what it connected to."""
         self.channel, self.cookie, self.netns = channel, cookie, netns
         self._routing, self._port = routing, port
-        self._around, self._slot = surroundings, slot
+        self._around = surroundings
         self._told = asyncio.Event()
         """Something happened to the exchange that the kernel has in flight."""
         self._ended = 0
@@ -133,38 +149,48 @@ class Client:
         if has_begun:
             self.reset()
         else:
-            reply = write_reply(503, describe_reset(b"connection termination"))
+            reply = write_reply(503, TERMINATION)
             self._grant(len(reply))
             with contextlib.suppress(OSError):
                 if self.channel.send(reply) != len(reply):
                     self.reset()  # a client that lets a whole buffer of answers lie
         self._told.set()
 
-    async def relay_answer(self, upstream: Channel, cookie: int, *, is_head: bool) -> None:
+    async def relay_answer(
+        self, upstream: Channel, cookie: int, *, is_head: bool, closes: bool = False, rest: Framer | None = None
+    ) -> None:
         """The answer to the kernel's exchange in flight, which the kernel cannot carry. Releases `upstream`.
+
+        `closes`: the request asked for the end of the connection. `rest`: the kernel carried the answer up to there.
 
         That is not used again: grants say that its exchange ended, and must not be taken to mean a later one.
         """
         try:
             async with self._turn:
                 self._ended = cookie
-                await self._relay_answer(upstream, is_head)
+                await self._relay_answer(upstream, is_head, closes, rest)
         except (Lost, BadFraming, OSError):
             self.reset()
         finally:
             self._around.release(upstream, False)
             self._told.set()
 
-    async def _relay_answer(self, upstream: Channel, is_head: bool) -> None:
-        method = b"HEAD" if is_head else b"GET"
-        answering = Answering(self.channel, upstream, method, before_last=self._grant, slot=self._slot)
+    async def _relay_answer(self, upstream: Channel, is_head: bool, closes: bool, rest: Framer | None) -> None:
+        asked = (Asked.HEAD if is_head else Asked(0)) | (Asked.CLOSES if closes else Asked(0))
+        slot = self._around.begin_exchange(self, upstream, asked)
+        answering = Answering(self.channel, upstream, is_head=is_head, before_last=self._grant, slot=slot)
+        answering.closes = closes
         try:
-            head = await answering.read_head()
-            if head.body is Body.TUNNEL:
-                raise Failed(502, describe_reset(b"protocol error"))
-            await answering.relay(head, closes=False)
+            if rest:
+                await answering.relay_rest(rest, 0)
+            else:
+                head = await answering.read_head()
+                if head.body is Body.TUNNEL:
+                    raise Failed(502, PROTOCOL_ERROR)
+                await answering.relay(head, closes=closes)
         except Failed as failed:
-            await self._reply(write_reply(failed.status, failed.body, method=method))
+            method = b"HEAD" if is_head else b"GET"
+            await self._reply(write_reply(failed.status, failed.body, closes=closes, method=method))
         if answering.closes:
             await self._linger()
             self.close()
@@ -183,9 +209,11 @@ class Client:
 
     # Requests
 
-    async def serve(self) -> None:
-        """Until the connection is closed, or its client sends no more."""
+    async def serve(self, *, is_new: bool = True) -> None:
+        """Until the connection is closed, or its client sends no more. `is_new`: it may be another protocol still."""
         try:
+            if is_new and not await self._is_http():
+                return
             while not self._is_closed:
                 head = await self._read_head()
                 if head is None:
@@ -200,6 +228,72 @@ class Client:
                 self.close()
         except (Lost, BadFraming, TimeoutError, OSError):
             self.reset()
+        except Exception:  # a mistake in here ends this connection, and is told
+            self.reset()
+            raise
+
+    async def resume(self, upstream: Channel, asked: Asked, progress: Progress) -> None:
+        """The rest of an exchange that a predecessor began; then `serve`. Of the route's times none is known now.
+
+        The upstream connection is not used again: what this channel counts did not begin with it.
+        """
+        exchange = Exchange(
+            self.channel,
+            upstream,
+            None,
+            asked=asked,
+            before_last=self._grant,
+            times=Times(),
+            progress=progress,
+            slot=self._around.begin_exchange(self, upstream, asked),
+        )
+        try:
+            async with self._turn:
+                goes_on = await self._end_resumed(exchange, asked)
+        except (Lost, BadFraming, OSError):
+            self.reset()
+            return
+        finally:
+            self._around.release(upstream, False)
+        if goes_on:
+            await self.serve(is_new=False)
+        else:
+            await self._linger()
+            self.close()
+
+    async def _end_resumed(self, exchange: Exchange, asked: Asked) -> bool:
+        """Returns whether the client's connection goes on. Raises: Lost, BadFraming, OSError."""
+        try:
+            return (await exchange.carry()).client_goes_on
+        except Failed as failed:
+            closes = Asked.CLOSES in asked or failed.closes or not exchange.is_sent
+            method = b"HEAD" if Asked.HEAD in asked else b"GET"
+            await self._reply(write_reply(failed.status, failed.body, closes=closes, method=method))
+            return not closes
+
+    async def _is_http(self) -> bool:
+        """False: it was not, and was carried to its end. Raises: Lost, OSError."""
+        undetected = self._around.find_undetected(self._routing)
+        if not undetected:
+            return True
+        begun = await wait_for_first_bytes(self.channel, undetected.detection)
+        if begun in (None, Begun.HTTP1) or (begun is Begun.SILENT and not self._around.claim(self.cookie)):
+            return True
+        to = self._around.choose(list_clusters(undetected, begun))
+        if to is None:
+            self.reset()
+            return False
+        try:
+            upstream = await self._around.dial(self.netns, to)
+        except Unreachable:
+            self.reset()
+            return False
+        try:
+            await copy_both_ways(self.channel, upstream, self._around.begin_exchange(self, upstream, Asked(0)))
+        finally:
+            self._around.release(upstream, False)
+        self.close()
+        return False
 
     async def _read_head(self) -> RequestHead | BadRequest | None:
         """None at the end of the stream. Raises: Lost."""
@@ -244,15 +338,17 @@ class Client:
         except Unreachable as unreachable:
             return await self._reply_to(head, unreachable.status, unreachable.body, rewrite=to.rewrite_answer)
         is_clean = False
+        asked = note_asked(head, edits=to.rewrite_answer is not None)
         exchange = Exchange(
             self.channel,
             upstream,
             head,
+            asked=asked,
             before_last=self._grant,
             times=Times(answer_s=to.timeout_s, idle_s=to.idle_timeout_s),
             rewrite_request=to.rewrite_request,
             rewrite_answer=to.rewrite_answer,
-            slot=self._slot,
+            slot=self._around.begin_exchange(self, upstream, asked),
         )
         try:
             ending = await exchange.carry()

@@ -27,7 +27,7 @@ from kmesh.relay.rewrites import (
     request_rewrite,
 )
 
-__all__ = ["Decision", "Refused", "Reply", "RequestHead", "ToCluster", "decide"]
+__all__ = ["Decision", "Refused", "Reply", "RequestHead", "ToCluster", "choose_whole", "decide"]
 
 Draw = Callable[[int], int]
 """A random number below what is given, as random.randrange."""
@@ -111,6 +111,24 @@ def decide(configuration: Configuration, routing: int, head: RequestHead, port: 
     if feature:
         return Refused(feature=feature)
     return _Taken(configuration, config, host, routed.route, subject, request).follow(routed.outcome, draw)
+
+
+def choose_whole(
+    configuration: Configuration, clusters: tuple[WeightedCluster, ...], draw: Draw
+) -> ToCluster | None:
+    """Where a whole connection goes, which is not HTTP/1.1; None where there is no such cluster. No timeouts."""
+    name = _draw_cluster(clusters, draw).name if clusters else ""
+    known = configuration.clusters.get(name)
+    if known is None:
+        return None
+    return ToCluster(
+        name=name,
+        cluster_id=known.id,
+        timeout_s=None,
+        idle_timeout_s=None,
+        connect_timeout_s=known.connect_timeout_s,
+        connect_retries=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

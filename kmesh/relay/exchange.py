@@ -18,18 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
 from typing import TypeVar
 
+from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed, replace_head
 from kmesh.relay.channel import Channel
 from kmesh.relay.forwarding import HeadRewrite, forward_answer, forward_request, is_switched
-from kmesh.relay.framing import BadFraming, CloseFramer, make_framer
-from kmesh.relay.head import AnswerHead, BadAnswer, Body, RequestHead, read_answer_head
-from kmesh.relay.pump import Direction, Lost, Slot, peek_head, pump, send_all
-from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT, describe_reset
+from kmesh.relay.framing import BadFraming, CloseFramer, Framer, NoBody, State, make_framer
+from kmesh.relay.head import AnswerHead, Body, RequestHead
+from kmesh.relay.pump import Direction, Lost, Slot, empty_pipe, pump
+from kmesh.relay.replies import STREAM_TIMEOUT, UPSTREAM_TIMEOUT
 
-__all__ = ["Answering", "Ending", "Exchange", "Failed", "Times"]
+__all__ = ["Asked", "Ending", "Exchange", "Progress", "Times", "note_asked"]
 
 _T = TypeVar("_T")
 
@@ -44,6 +46,44 @@ class Times:
     """Without a byte either way."""
 
 
+class Asked(IntFlag):
+    """What of a request its answer depends on. A slot can hold it."""
+
+    HEAD = 1
+    CLOSES = 2
+    """The client's connection, behind the answer."""
+    SWITCHES = 4
+    """To another protocol."""
+    EDITS = 8
+    """The route changes the head of the answer; how is not known to a successor."""
+
+
+def note_asked(head: RequestHead, *, edits: bool) -> Asked:
+    return Asked(
+        Asked.HEAD * (head.method == b"HEAD")
+        | Asked.CLOSES * head.closes
+        | Asked.SWITCHES * is_switched(head)
+        | Asked.EDITS * edits
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an exchange came whose relay died, each way: bytes to be sent as they are, and what is behind them."""
+
+    request: Framer
+    request_ahead: int = 0
+    answer: Framer | None = None
+    """None: its head is still to be read."""
+    answer_ahead: int = 0
+    pipes: Mapping[Direction, tuple[int, int]] = field(default_factory=dict)
+    """(descriptor to read from, bytes in it), which go first."""
+
+    @property
+    def is_tunnel(self) -> bool:
+        return isinstance(self.request, CloseFramer)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """What may be done with the two connections now."""
@@ -53,99 +93,6 @@ class Ending:
     """It stands between two exchanges."""
 
 
-class Failed(Exception):
-    """No head of an answer was passed on. To be answered with this status and body."""
-
-    def __init__(self, status: int, body: bytes, *, closes: bool = False) -> None:
-        super().__init__(f"{status} {body.decode()}")
-        self.status, self.body, self.closes = status, body, closes
-
-
-class Answering:
-    """The way back: from the first byte of an answer to its last.
-
-    `before_last` is called with the number of bytes at the end of the answer, before they are sent; not where
-    the client's connection ends with them.
-    """
-
-    def __init__(
-        self,
-        client: Channel,
-        upstream: Channel,
-        method: bytes,
-        *,
-        before_last: Callable[[int], None],
-        rewrite: HeadRewrite | None = None,
-        slot: Slot | None = None,
-    ) -> None:
-        self._client, self._upstream, self._method = client, upstream, method
-        self._before_last, self._rewrite, self._slot = before_last, rewrite, slot
-        self.has_begun = False
-        """A final head was passed on, or part of one."""
-        self.closes = False
-        """The client's connection ends with this answer."""
-
-    async def read_head(self) -> AnswerHead:
-        """The final one; interim ones are passed on. Raises: Failed, Lost (the client)."""
-        while True:
-            head = await self._read_one()
-            if not head.is_interim:
-                return head
-            await self._send_head(head, forward_answer(head, None, closes=False))
-
-    async def relay(self, head: AnswerHead, *, closes: bool) -> None:
-        """Pass it on with its body; an end by the stream's end is passed on too. Raises: Lost, BadFraming."""
-        self.closes = closes or head.body is Body.UNTIL_CLOSE
-        self.has_begun = True
-        out = forward_answer(head, self._rewrite, closes=self.closes)
-        framer = make_framer(head)
-        ahead = head.length
-        before_last = None if self.closes else self._before_last
-        if out is not head.raw:
-            if framer.is_done and before_last:
-                before_last(len(out))
-                before_last = None
-            await self._send_head(head, out)
-            ahead = 0
-        await pump(self._upstream, self._client, framer, self._slot, Direction.ANSWER, before_last, ahead)
-        if self.closes:
-            self._client.shut_down()
-
-    async def _read_one(self) -> AnswerHead:
-        upstream = self._upstream
-        try:
-            head = await peek_head(upstream, self._client, lambda received: read_answer_head(received, self._method))
-        except Lost as lost:
-            if lost.channel is upstream:
-                raise Failed(503, _TERMINATION) from None
-            raise
-        if isinstance(head, AnswerHead):
-            return head
-        is_partial = head is None and upstream.peek(memoryview(bytearray(1))) == 1
-        if isinstance(head, BadAnswer) or is_partial:
-            raise Failed(502, _PROTOCOL_ERROR)
-        raise Failed(503, _TERMINATION)
-
-    async def _send_head(self, head: AnswerHead, out: bytes) -> None:
-        await replace_head(self._upstream, self._client, head.length, out, self._slot, Direction.ANSWER)
-
-
-_PROTOCOL_ERROR = describe_reset(b"protocol error")
-_TERMINATION = describe_reset(b"connection termination")
-
-
-async def replace_head(
-    source: Channel, sink: Channel, length: int, out: bytes, slot: Slot | None, direction: Direction
-) -> None:
-    """Send `out` in place of the `length` bytes that the source begins with. Raises: Lost."""
-    if slot:
-        slot.replacing(direction, length, len(out), sink.given)
-    await send_all(sink, out)
-    source.take(length)
-    if slot:
-        slot.consumed(direction)
-
-
 class Exchange:
     """Both ways of one exchange."""
 
@@ -153,19 +100,29 @@ class Exchange:
         self,
         client: Channel,
         upstream: Channel,
-        head: RequestHead,
+        head: RequestHead | None,
         *,
+        asked: Asked,
         before_last: Callable[[int], None],
         times: Times,
+        progress: Progress | None = None,
         rewrite_request: HeadRewrite | None = None,
         rewrite_answer: HeadRewrite | None = None,
         slot: Slot | None = None,
     ) -> None:
+        """Of a request whose head is the next that `client` sends; without it, of one that came to `progress`."""
+        assert head or progress
         self._client, self._upstream, self._head = client, upstream, head
+        self._asked, self._progress = asked, progress
         self._times, self._slot = times, slot
         self._rewrite_request, self._rewrite_answer = rewrite_request, rewrite_answer
         self._answering = Answering(
-            client, upstream, head.method, before_last=before_last, rewrite=rewrite_answer, slot=slot
+            client,
+            upstream,
+            is_head=Asked.HEAD in asked,
+            before_last=before_last,
+            rewrite=rewrite_answer,
+            slot=slot,
         )
         self.is_sent = False
         """The request, to its end."""
@@ -191,7 +148,9 @@ class Exchange:
             raise Failed(504, UPSTREAM_TIMEOUT) from None
 
     async def _carry(self) -> Ending:
-        if self._head.body is Body.NONE:
+        if self._progress and self._progress.is_tunnel:
+            return await self._relay_both_ways(self._progress)
+        if self._has_no_body:
             try:
                 await self._send_request()
             except Lost as lost:
@@ -208,6 +167,13 @@ class Exchange:
         finally:
             await _cancel(sending, answering)
 
+    @property
+    def _has_no_body(self) -> bool:
+        """So that nothing is sent beside the answer."""
+        if self._progress:
+            return isinstance(self._progress.request, NoBody)
+        return self._head is not None and self._head.body is Body.NONE
+
     def _is_answer_awaited(self, sending: asyncio.Task[None]) -> bool:
         """A server that closed may have answered before. Raises: Failed for a body that is none."""
         match sending.exception():
@@ -221,42 +187,68 @@ class Exchange:
                 return False
 
     async def _send_request(self) -> None:
-        head, ahead = self._head, self._head.length
-        out = forward_request(head, self._rewrite_request)
-        if out is not head.raw or head.length != len(head.raw):
-            await replace_head(self._client, self._upstream, head.length, out, self._slot, Direction.REQUEST)
-            ahead = 0
-        await pump(self._client, self._upstream, make_framer(head), self._slot, Direction.REQUEST, ahead=ahead)
+        if self._head:
+            framer = make_framer(self._head)
+            ahead = await self._send_head(self._head, framer.state)
+        else:
+            assert self._progress
+            await _empty_pipe(self._progress, Direction.REQUEST, self._upstream)
+            framer, ahead = self._progress.request, self._progress.request_ahead
+        await pump(self._client, self._upstream, framer, self._slot, Direction.REQUEST, ahead=ahead)
         self.is_sent = True
         if self._timeout and self._times.answer_s is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._times.answer_s)
 
+    async def _send_head(self, head: RequestHead, state: State) -> int:
+        """If it is changed; returns how many bytes of the client's are to be sent as they are, where it is not."""
+        out = forward_request(head, self._rewrite_request)
+        if out is head.raw and head.length == len(head.raw):
+            return head.length
+        await replace_head(self._client, self._upstream, head.length, out, state, self._slot, Direction.REQUEST)
+        return 0
+
     async def _relay_answer(self) -> Ending:
         answering, upstream = self._answering, self._upstream
+        closes = Asked.CLOSES in self._asked
+        if self._progress and self._progress.answer:
+            answering.closes = closes or not self.is_sent
+            await _empty_pipe(self._progress, Direction.ANSWER, self._client)
+            await answering.relay_rest(self._progress.answer, self._progress.answer_ahead)
+            return Ending(client_goes_on=not answering.closes, upstream_is_clean=False)
+        if self._progress and Asked.EDITS in self._asked:
+            raise Failed(503, TERMINATION)  # rather none than one that is not what the route makes of it
         head = await answering.read_head()
         if head.status == 101:
             return await self._relay_tunnel(head)
-        await answering.relay(head, closes=self._head.closes or not self.is_sent)
+        await answering.relay(head, closes=closes or not self.is_sent)
         is_clean = self.is_sent and not (head.closes or upstream.has_ended) and _is_empty(upstream)
         return Ending(client_goes_on=not answering.closes, upstream_is_clean=is_clean)
 
     async def _relay_tunnel(self, head: AnswerHead) -> Ending:
         """Bytes of another protocol, each way until its own end. Raises: Failed, Lost."""
-        if not is_switched(self._head) or not self.is_sent:
-            raise Failed(502, _PROTOCOL_ERROR)
+        if Asked.SWITCHES not in self._asked or not self.is_sent:
+            raise Failed(502, PROTOCOL_ERROR)
         if self._timeout and not self._times.idle_s:
             self._timeout.reschedule(None)
         self._times = Times(idle_s=self._times.idle_s)
-        client, upstream = self._client, self._upstream
         out = forward_answer(head, self._rewrite_answer, closes=False)
+        ahead = head.length if out is head.raw else 0
         self._answering.has_begun = True
-        await replace_head(upstream, client, head.length, out, self._slot, Direction.ANSWER)
-        ways = (
-            asyncio.create_task(_relay_until_end(client, upstream, self._slot, Direction.REQUEST)),
-            asyncio.create_task(_relay_until_end(upstream, client, self._slot, Direction.ANSWER)),
-        )
+        if not ahead:
+            state = CloseFramer().state
+            await replace_head(self._upstream, self._client, head.length, out, state, self._slot, Direction.ANSWER)
+        return await self._relay_both_ways(Progress(request=CloseFramer(), answer=CloseFramer(), answer_ahead=ahead))
+
+    async def _relay_both_ways(self, progress: Progress) -> Ending:
+        client, upstream, slot = self._client, self._upstream, self._slot
+        self._answering.has_begun = True
+        assert progress.answer
+        request = client, upstream, progress.request, slot, Direction.REQUEST, progress.request_ahead
+        answer = upstream, client, progress.answer, slot, Direction.ANSWER, progress.answer_ahead
+        ways = asyncio.create_task(_relay_until_end(*request)), asyncio.create_task(_relay_until_end(*answer))
         try:
             await asyncio.gather(*ways)
+            upstream.close()  # a reset would overtake what it has not sent yet
         finally:
             await _cancel(*ways)
         return Ending(client_goes_on=False, upstream_is_clean=False)
@@ -285,9 +277,17 @@ class Exchange:
         self._idle_check = loop.call_later(idle_s, self._check_idle, now)
 
 
-async def _relay_until_end(source: Channel, sink: Channel, slot: Slot | None, direction: Direction) -> None:
-    await pump(source, sink, CloseFramer(), slot, direction)
+async def _relay_until_end(
+    source: Channel, sink: Channel, framer: Framer, slot: Slot | None, direction: Direction, ahead: int
+) -> None:
+    await pump(source, sink, framer, slot, direction, ahead=ahead)
     sink.shut_down()
+
+
+async def _empty_pipe(progress: Progress, direction: Direction, sink: Channel) -> None:
+    if direction in progress.pipes:
+        read_end, count = progress.pipes[direction]
+        await empty_pipe(read_end, sink, count)
 
 
 async def _cancel(*tasks: asyncio.Task[_T]) -> None:

@@ -1,10 +1,10 @@
 """Where a body ends: pure walkers over its bytes, each with a state of three integers that a slot can hold.
 
-    framer        state                             ends
-    NoBody        -                                 at once
-    LengthFramer  bytes left                        when none is left
-    ChunkFramer   phase, bytes left, line bytes     behind the empty line after the trailers
-    CloseFramer   1 when the stream ended           with the stream
+    framer        kind   state (behind it the kind)        ends
+    NoBody        1      -, -                              at once
+    LengthFramer  2      bytes left, -                     when none is left
+    ChunkFramer   3      phase + 4 * trailer bytes, left   behind the empty line after the trailers
+    CloseFramer   4      1 when the stream ended, -        with the stream
 
 A walker is given bytes that follow those it took before, and takes what belongs to its body. One that takes less than
 it is given has reached the end, or waits for the rest of a line: give it that line from its start.
@@ -28,9 +28,11 @@ from typing import Protocol, assert_never
 
 from kmesh.relay.head import AnswerHead, Body, RequestHead
 
-__all__ = ["BadFraming", "ChunkFramer", "CloseFramer", "Framer", "LengthFramer", "NoBody", "make_framer"]
+__all__ = ["BadFraming", "ChunkFramer", "CloseFramer", "Framer", "LengthFramer", "NoBody", "State", "make_framer"]
+__all__ += ["restore_framer"]
 
 State = tuple[int, int, int]
+"""The last tells the kind of framer; 0 there: none yet."""
 
 MAX_LINE_BYTES = 4096
 """Of a chunk's size with its extensions, and of one trailer."""
@@ -46,7 +48,7 @@ class BadFraming(Exception):
 class Framer(Protocol):
     @property
     def state(self) -> State:
-        """From which another of its kind goes on, by `at`."""
+        """From which another goes on, by restore_framer."""
 
     @property
     def is_done(self) -> bool: ...
@@ -77,14 +79,26 @@ def make_framer(head: RequestHead | AnswerHead) -> Framer:
             assert_never(head.body)
 
 
+def restore_framer(state: State) -> Framer | None:
+    """Where one stood; None where there was none yet."""
+    match state:
+        case (_, _, NoBody.KIND):
+            return NoBody()
+        case (left, _, LengthFramer.KIND):
+            return LengthFramer(left)
+        case (phase, left, ChunkFramer.KIND):
+            return ChunkFramer(phase % 4, left, phase // 4)
+        case (has_ended, _, CloseFramer.KIND):
+            return CloseFramer(has_ended=bool(has_ended))
+        case _:
+            return None
+
+
 class NoBody:
-    state: State = (0, 0, 0)
+    KIND = 1
+    state: State = (0, 0, KIND)
     is_done = True
     needs = 0
-
-    @classmethod
-    def at(cls, _: State) -> NoBody:
-        return cls()
 
     def walk(self, received: memoryview) -> int:
         return 0
@@ -94,16 +108,14 @@ class NoBody:
 
 
 class LengthFramer:
+    KIND = 2
+
     def __init__(self, length: int) -> None:
         self.left = length
 
-    @classmethod
-    def at(cls, state: State) -> LengthFramer:
-        return cls(state[0])
-
     @property
     def state(self) -> State:
-        return self.left, 0, 0
+        return self.left, 0, self.KIND
 
     @property
     def is_done(self) -> bool:
@@ -124,16 +136,14 @@ class LengthFramer:
 
 
 class CloseFramer:
+    KIND = 4
+
     def __init__(self, *, has_ended: bool = False) -> None:
         self.has_ended = has_ended
 
-    @classmethod
-    def at(cls, state: State) -> CloseFramer:
-        return cls(has_ended=bool(state[0]))
-
     @property
     def state(self) -> State:
-        return int(self.has_ended), 0, 0
+        return int(self.has_ended), 0, self.KIND
 
     @property
     def is_done(self) -> bool:
@@ -167,6 +177,8 @@ _END_OF_DATA = b"\r\n"
 
 
 class ChunkFramer:
+    KIND = 3
+
     def __init__(self, phase: int = _Phase.SIZE, left: int = 0, trailer_bytes: int = 0) -> None:
         self._phase = _Phase(phase)
         self._left = left
@@ -174,13 +186,9 @@ class ChunkFramer:
         self._trailer_bytes = trailer_bytes
         self._needs = 1
 
-    @classmethod
-    def at(cls, state: State) -> ChunkFramer:
-        return cls(*state)
-
     @property
     def state(self) -> State:
-        return self._phase, self._left, self._trailer_bytes
+        return self._phase + 4 * self._trailer_bytes, self._left, self.KIND
 
     @property
     def is_done(self) -> bool:

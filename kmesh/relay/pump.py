@@ -22,7 +22,8 @@ from typing import Protocol, TypeVar
 from kmesh.relay.channel import Channel
 from kmesh.relay.framing import Framer, LengthFramer, State
 
-__all__ = ["SPLICED_BYTES", "WINDOW", "Direction", "Lost", "Slot", "peek_head", "pump", "send_all"]
+__all__ = ["SPLICED_BYTES", "WINDOW", "Direction", "Lost", "Slot", "empty_pipe", "peek_head", "pump"]
+__all__ += ["send_all"]
 
 WINDOW = 256 * 1024
 """The most bytes that are looked at, or in a pipe, at once."""
@@ -51,7 +52,7 @@ class Slot(Protocol):
     def plan(self, direction: int, state: State, planned: int, base: int) -> None:
         """Next `planned` bytes go to the sink, to which `base` were given; behind them the framer is at `state`."""
 
-    def replacing(self, direction: int, length: int, planned: int, base: int) -> None:
+    def replacing(self, direction: int, length: int, planned: int, base: int, state: State) -> None:
         """Next the first `length` bytes of the source, a head, go to the sink as another one of `planned` bytes."""
 
     def consumed(self, direction: int) -> None:
@@ -198,6 +199,16 @@ def _check(channel: Channel, watched: Channel | None = None) -> None:
 
 
 # Through a pipe
+
+
+async def empty_pipe(read_end: int, sink: Channel, count: int) -> None:
+    """What a predecessor left in one. Raises: Lost."""
+    while count:
+        went = _give(read_end, sink, count)
+        count -= went
+        if not went:
+            _check(sink)
+            await sink.writable()
 
 
 async def _splice(

@@ -28,13 +28,14 @@ def explain(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_offline_as_json() -> None:
-    got = explain("--config-dir", RESOURCES, "--request", "GET http://127.96.0.50/a?q", "--json")
+    request = ("--request", "GET http://127.96.0.60/a?q", "-H", "x-version: next")
+    got = explain("--config-dir", RESOURCES, *request, "--json")
     answer = json.loads(got.stdout)
     assert (got.returncode, got.stderr, list(answer)) == (0, "", KEYS)
-    assert answer["listener"] == answer["route_config"] == "by-path"
-    assert (answer["virtual_host"], answer["route"], answer["path"]) == ("any", 1, "relay")
-    assert answer["action"] == {"kind": "cluster", "cluster": "shop-v1"}
-    assert answer["rejected"] == ["route 0: prefix '/reviews': the path is '/a'"]
+    assert answer["listener"] == answer["route_config"] == "web"
+    assert (answer["virtual_host"], answer["route"], answer["path"]) == ("any", "next", "kernel")
+    assert answer["action"] == {"kind": "cluster", "cluster": "web-v2"}
+    assert answer["rejected"] == ["route old: prefix '/old': the path is '/a'"]
 
 
 def test_offline_as_text() -> None:

@@ -6,9 +6,12 @@ import pytest
 
 from kmesh.compiler import Compilation, Compiler
 from kmesh.compiler.interpreter.requests import match_request
+from kmesh.compiler.ir import Undetected
 from kmesh.compiler.routes.unit import routing_id
 from kmesh.model.address import SocketAddress
 from kmesh.model.limitation import Effect
+from kmesh.model.listener import Detection
+from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.records.constants import Handover, Reason
 from kmesh.records.digest import name_id
 from tests.support.distribution import measure
@@ -133,3 +136,69 @@ def follow(compilation: Compilation, authority: str, path: str) -> str | Handove
         cursors={},
     )
     return matched.handover or NAMES[matched.cluster]
+
+
+DETECTED = """
+listeners:
+  l:
+    addresses: ["10.96.0.1:80"]
+    detection: {{timeout_s: null, continues: true}}
+    filter_chains: [{{match: {{{match}}}, network: !HttpConnectionManager {{rds_name: r}}}}{more}]
+    default_filter_chain: {default}
+route_configs: {{{routes}}}
+clusters: {{a: {{discovery: STATIC}}, b: {{discovery: STATIC}}, h2: {{discovery: STATIC}}}}
+assignments: {{}}
+"""
+ISTIOS = "transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]"
+TO_B = "{network: !TcpProxy {clusters: [{name: b, weight: 1}]}}"
+ONE, SEVERAL = routes(host("*", route("a"))), routes(host("*", route("a", matches_all=False), route("b")))
+A_ONLY, B_ONLY = (WeightedCluster("a", 1),), (WeightedCluster("b", 1),)
+
+
+def detected(match: str = ISTIOS, default: str = TO_B, config: str = ONE, more: str = "") -> Compilation:
+    return Compiler().compile(read_snapshot(DETECTED.format(match=match, default=default, routes=config, more=more)))
+
+
+@pytest.mark.parametrize(
+    ("match", "default", "config", "clusters", "http2"),
+    [
+        pytest.param(ISTIOS, TO_B, ONE, B_ONLY, A_ONLY, id="http2_to_the_only_cluster"),
+        pytest.param(ISTIOS, TO_B, SEVERAL, B_ONLY, (), id="http2_that_routes_differ_for"),
+        pytest.param("application_protocols: [http/1.1]", TO_B, SEVERAL, B_ONLY, B_ONLY, id="http2_is_not_asked_for"),
+        pytest.param(ISTIOS, "null", ONE, (), A_ONLY, id="no_other_chain"),
+    ],
+)
+def test_http_that_is_known_by_its_first_bytes(
+    match: str, default: str, config: str, clusters: tuple[WeightedCluster, ...], http2: tuple[WeightedCluster, ...]
+) -> None:
+    got = detected(match, default, config)
+    assert measure(got.image, SERVICE) == {Reason.ROUTED: 1}
+    (unit,) = got.routings.values()
+    want = Undetected(clusters=clusters, http2=http2, detection=Detection(timeout_s=None, continues=True))
+    assert unit.routing.undetected == want
+    assert {cluster.name for cluster in (*clusters, *http2)} <= got.upstreams.keys()
+    (report,) = got.reports
+    assert (report.feature, report.effect) == ("connections that do not begin with HTTP/1.1", Effect.RELAYED)
+
+
+@pytest.mark.parametrize(
+    ("match", "more"),
+    [
+        pytest.param("application_protocols: [http/1.1, istio]", "", id="another_protocol_too"),
+        pytest.param("transport_protocol: tls, application_protocols: [http/1.1]", "", id="inside_tls"),
+        pytest.param(f"source_ports: [7], {ISTIOS}", "", id="by_the_client_too"),
+        pytest.param(
+            ISTIOS,
+            ", {match: {transport_protocol: tls}, network: !TcpProxy {clusters: [{name: h2, weight: 1}]}}",
+            id="three_places",
+        ),
+    ],
+)
+def test_what_first_bytes_do_not_tell_is_refused(match: str, more: str) -> None:
+    got = detected(match, more=more)
+    assert measure(got.image, SERVICE) == {Reason.UNSUPPORTED: 1}
+
+
+def test_chains_that_lead_to_one_place_need_no_detection() -> None:
+    got = detected(default=TO_B.replace("b,", "a,"))
+    assert got.routings == {}

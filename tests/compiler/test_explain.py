@@ -21,6 +21,7 @@ from tests.support.resources import (
     socket_address,
     static_cluster,
     tcp_proxy,
+    typed,
 )
 from tests.support.resources import listener as build_listener
 
@@ -104,6 +105,25 @@ def test_requests_that_no_route_takes_are_the_relays_to_answer() -> None:
     assert (got.path, got.why) == (Path.RELAY, ("no route of the virtual host takes it: the relay answers",))
 
 
+@pytest.mark.parametrize(
+    ("header", "path"),
+    [
+        ((b"Connection", b"keep-alive"), Path.KERNEL),
+        ((b"Connection", b"close"), Path.RELAY),
+        ((b"Content-Length", b"65536"), Path.KERNEL),
+        ((b"Content-Length", b"65537"), Path.RELAY),
+        ((b"Content-Length", b"+5"), Path.RELAY),
+        ((b"Transfer-Encoding", b"chunked"), Path.RELAY),
+        ((b"Expect", b"100-continue"), Path.RELAY),
+        ((b"Upgrade", b"websocket"), Path.RELAY),
+    ],
+)
+def test_where_a_request_ends_says_who_carries_it(header: tuple[bytes, bytes], path: Path) -> None:
+    got = of_path(by_path(path_route("/a", route={"cluster": "c0", **OFF})), headers=(header,))
+    assert got[0] is path
+    assert (path is Path.KERNEL) == ("matched in the kernel, request by request" in got[1])
+
+
 def test_units_that_are_compiled_already_are_used() -> None:
     compilation = Compiler().compile(BY_ROUTES)
     destination, request = SocketAddress.parse(HOST, 80), Request(headers=((b"Host", b"shop"),), target=b"/a")
@@ -173,6 +193,26 @@ def test_filter_chain_of_plaintext_http() -> None:
     default = filter_chain(tcp_proxy(cluster="d"))
     got = ask(snapshot(on("auto", HOST, 80, filter_chains=chains, default_filter_chain=default)))
     assert (got.action, got.path) == ({"kind": "cluster", "cluster": "c"}, Path.REFUSED)
+
+
+def test_filter_chain_that_first_bytes_tell() -> None:
+    """As istiod's listeners of ports that it was told of, where other protocols go to their destination."""
+    http = {"transport_protocol": "raw_buffer", "application_protocols": ["http/1.1", "h2c"]}
+    held = snapshot(
+        on(
+            "auto",
+            HOST,
+            80,
+            filter_chains=[filter_chain(http_manager(ROUTES), filter_chain_match=http)],
+            default_filter_chain=filter_chain(tcp_proxy(cluster="d")),
+            listener_filters=[typed("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector")],
+        )
+    )
+    got = ask(held, target=b"/r")
+    assert (got.action, got.path) == (
+        {"kind": "redirect", "status": 301, "location": "http://other/r"},
+        Path.RELAY,
+    )
 
 
 def test_filter_chain_that_the_client_decides() -> None:

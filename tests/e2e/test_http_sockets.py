@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -63,8 +64,9 @@ CARRIERS = ("kernel", "relay")
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[HttpMesh]:
-    with Sandbox() as sandbox, odd_server("a") as a, odd_server("b") as b, http_mesh(sandbox, {"a": a, "b": b}) as mesh:
-        yield mesh
+    with Sandbox() as sandbox, ExitStack() as stack:
+        clusters = {name: stack.enter_context(odd_server(name)) for name in "ab"}
+        yield stack.enter_context(http_mesh(sandbox, clusters))
 
 
 def run(mesh: HttpMesh, code: str, carrier: str, host: str = "", want: int | None = None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import textwrap
 import threading
@@ -12,8 +13,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from kmesh.kernel import bpf
+from kmesh.kernel.ring_buffer import RingBuffer
 from kmesh.model.address import SocketAddress
-from kmesh.records.constants import Action, Reason
+from kmesh.records.constants import LIMITS, Action, Reason, StreamEvent
+from kmesh.records.layout import EVENT, ID
 from tests.kernel.conftest import Kernel
 from tests.support.records import STAY, alias_node, backend, cluster, cursor_node, frontend, image
 
@@ -295,3 +299,29 @@ def test_own_sockets_are_never_rewritten(kernel: Kernel, servers) -> None:
     got = kernel.sandbox.python(code, str(kernel.build.maps_dir)).split()
     assert got == [str(errno.ECONNREFUSED), "0"]
     assert kernel.count(Reason.OWN) == before + 1
+
+
+def test_a_namespace_without_an_acceptor_is_told_of_once(kernel: Kernel) -> None:
+    """Until the element that says so is deleted; and where from, by the process."""
+    kernel.applier.apply(image(listener=[frontend(VIP, Action.ROUTES, 1)]))
+    before = kernel.count(Reason.NO_ACCEPTOR)
+    with ExitStack() as stack:
+        acceptors, events = (bpf.get_object(kernel.build.maps_dir / f"km_{name}") for name in ("acceptor", "events"))
+        stack.callback(os.close, acceptors)
+        stack.callback(os.close, events)
+        ring = RingBuffer(events, LIMITS["EVENT_BYTES"])
+        stack.callback(ring.close)
+        list(ring.take())
+        for _ in range(2):
+            pid, *codes = kernel.sandbox.python(ASK, "3").split()
+            assert codes == [str(errno.ECONNREFUSED)] * 3
+            (event,) = (EVENT.unpack(record) for record in ring.take())
+            assert (event["kind"], event["detail"]) == (StreamEvent.NO_ACCEPTOR, int(pid))
+            assert bpf.delete(acceptors, ID.pack(event["netns"]))
+    assert kernel.count(Reason.NO_ACCEPTOR) == before + 6
+
+
+ASK = textwrap.dedent("""
+    import os, socket, sys
+    print(os.getpid(), *(socket.socket().connect_ex(("127.96.0.1", 80)) for _ in range(int(sys.argv[1]))))
+""")

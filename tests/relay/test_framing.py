@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmesh.relay.framing import BadFraming, ChunkFramer, CloseFramer, Framer, LengthFramer, NoBody, make_framer
+from kmesh.relay.framing import (
+    BadFraming,
+    ChunkFramer,
+    CloseFramer,
+    Framer,
+    LengthFramer,
+    NoBody,
+    make_framer,
+    restore_framer,
+)
 from kmesh.relay.head import RequestHead, read_request_head
 
 _BEHIND = b"GET / HTTP/1.1\r\n"
@@ -19,7 +28,9 @@ def _walk(framer: Framer, body: bytes, cuts: list[int]) -> int:
         if cut - taken < framer.needs:
             continue
         taken += framer.walk(memoryview(body)[taken:cut])
-        framer = type(framer).at(framer.state)  # type: ignore[attr-defined]
+        restored = restore_framer(framer.state)
+        assert restored and type(restored) is type(framer)
+        framer = restored
     assert framer.is_done
     return taken
 
@@ -46,8 +57,9 @@ def test_a_length_ends_after_it(body, cuts):
     [
         *(b"zz\r\n", b"0x3\r\nabc\r\n", b"3\nabc\r\n", b" 3\r\n", b"3 \r\nabc\r\n", b"\r\n", b"-1\r\n", b"+1\r\n"),
         *(b"3\r\nabcd\r\n", b"3\r\nab\r\n0", b"3\r\nabc\n0\r\n", b"3\r\nabc\rx", b"1000000000000000\r\n", b"1_0\r\n"),
-        *(b"3;a\nb\r\n", b"3;\x01\r\n", b"3;a\rb\r\n", b"0\r\n\n", b"0\r\nx y: 1\r\n", b"0\r\na: b\r\n c\r\n", b"0\r\n: b\r\n"),
-        *(b"0\r\nContent-Length: 5\r\n", b"0\r\ntransfer-encoding : chunked\r\n", b"0\r\nHOST: a\r\n"),
+        *(b"3;a\nb\r\n", b"3;\x01\r\n", b"3;a\rb\r\n", b"0\r\n\n", b"0\r\nx y: 1\r\n", b"0\r\na: b\r\n c\r\n"),
+        *(b"0\r\n: b\r\n", b"0\r\nContent-Length: 5\r\n", b"0\r\ntransfer-encoding : chunked\r\n"),
+        b"0\r\nHOST: a\r\n",
         *(b"1" * 4096, b"3;" + b"a" * 4096, b"0\r\n" + b"a: " + b"b" * 4096, b"0\r\n" + b"a: b\r\n" * 11000),
     ],
 )
@@ -73,7 +85,12 @@ def test_the_end_of_the_stream_ends_a_body_without_length():
     framer = CloseFramer()
     assert (framer.walk(memoryview(b"abc")), framer.is_done) == (3, False)
     framer.end()
-    assert framer.is_done and CloseFramer.at(framer.state).is_done
+    restored = restore_framer(framer.state)
+    assert isinstance(restored, CloseFramer) and framer.is_done and restored.is_done
+
+
+def test_nothing_is_restored_where_there_was_nothing():
+    assert restore_framer((0, 0, 0)) is None
 
 
 @pytest.mark.parametrize(

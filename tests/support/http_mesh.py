@@ -78,9 +78,16 @@ def http_mesh(
     *,
     weights: Mapping[str, int] | None = None,
     pool_size: int = 4,
+    is_hostile: bool = False,
+    netns: str = "",
 ) -> Iterator[HttpMesh]:
+    """`is_hostile`: a stand-in that is not fit for hostile requests sends none on; it answers 503.
+    `netns`: the name in /run/netns of the clients' namespace, where that is another; a stand-in is in one only.
+    """
     kernel = open_kernel(sandbox, probe_features())
-    with L7Mesh(kernel, make_routes(*clusters, weights=weights), clusters, pool_size=pool_size) as mesh:
+    routes = make_routes(*clusters, weights=weights)
+    with L7Mesh(kernel, routes, clusters, pool_size=pool_size, netns=netns) as mesh:
+        mesh.relay.sends_on = not is_hostile
         yield _StandIn(sandbox, VIP, clusters, mesh)
 
 

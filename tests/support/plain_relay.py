@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from kmesh.compiler.ir import Undetected
+from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
 from kmesh.relay.decide import Decision, Reply, ToCluster
+from kmesh.relay.exchange import Asked
 from kmesh.relay.head import RequestHead
+from kmesh.relay.pump import Slot
 from kmesh.relay.replies import describe_reset
 
 __all__ = ["PlainRelay", "plain_relay", "reply", "to_cluster"]
@@ -34,15 +38,25 @@ class PlainRelay:
     """A Surroundings. What it was told is kept for tests to look at."""
 
     endpoint: tuple[str, int]
-    choose: Callable[[RequestHead], Decision]
+    decide_on: Callable[[RequestHead], Decision]
     readiness: Readiness
     unfinished: UnfinishedHeads = field(default_factory=UnfinishedHeads)
     port: int = 0
     unreachable: Unreachable | None = None
     """What dialling raises."""
+    undetected: Undetected | None = None
+    chosen_from: list[tuple[WeightedCluster, ...]] = field(default_factory=list)
+    is_kernels: bool = False
+    """What `claim` denies."""
+    make_slot: Callable[[Client, Channel, Asked], Slot] | None = None
     flying: int = 0
     """What `in_flight` says."""
+    has_bound: bool = False
+    """What `client_ended` says."""
+    on_grant: Callable[[], None] | None = None
     clients: list[Client] = field(default_factory=list)
+    serving: list[asyncio.Task[None]] = field(default_factory=list)
+    """Of each client."""
     grants: list[tuple[int, int, int]] = field(default_factory=list)
     """(taken, given, ended)."""
     released: list[bool] = field(default_factory=list)
@@ -50,8 +64,18 @@ class PlainRelay:
     ended: list[Client] = field(default_factory=list)
     forgotten: list[Client] = field(default_factory=list)
 
+    def find_undetected(self, routing: int) -> Undetected | None:
+        return self.undetected
+
+    def choose(self, clusters: tuple[WeightedCluster, ...]) -> ToCluster | None:
+        self.chosen_from.append(clusters)
+        return to_cluster() if clusters else None
+
+    def claim(self, client: int) -> bool:
+        return not self.is_kernels
+
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision:
-        return self.choose(head)
+        return self.decide_on(head)
 
     async def dial(self, netns: int, to: ToCluster) -> Channel:
         if self.unreachable:
@@ -66,6 +90,9 @@ class PlainRelay:
             raise Unreachable(describe_reset(b"remote connection failure")) from None
         return Channel(sock, self.readiness)
 
+    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
+        return self.make_slot(client, upstream, asked) if self.make_slot else None
+
     def release(self, upstream: Channel, clean: bool) -> None:
         self.released.append(clean)
         if clean:
@@ -78,10 +105,12 @@ class PlainRelay:
 
     def grant(self, client: int, taken: int, given: int, ended: int) -> None:
         self.grants.append((taken, given, ended))
+        if self.on_grant:
+            self.on_grant()
 
     def client_ended(self, client: Client) -> bool:
         self.ended.append(client)
-        return False
+        return self.has_bound
 
     def forget(self, client: Client) -> None:
         self.forgotten.append(client)
@@ -95,30 +124,27 @@ async def plain_relay(
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         listener.setblocking(False)
         relay = PlainRelay(endpoint, choose, Readiness(), port=listener.getsockname()[1])
-        tasks: set[asyncio.Task[None]] = set()
-        accepting = asyncio.create_task(_accept(relay, listener, tasks))
+        accepting = asyncio.create_task(_accept(relay, listener))
         try:
             yield relay
         finally:
             accepting.cancel()
-            for task in tasks:
+            for task in relay.serving:
                 task.cancel()
-            await asyncio.gather(accepting, *tasks, return_exceptions=True)
+            await asyncio.gather(accepting, *relay.serving, return_exceptions=True)
             for client in relay.clients:
                 client.reset()
             relay.readiness.close()
 
 
-async def _accept(relay: PlainRelay, listener: socket.socket, tasks: set[asyncio.Task[None]]) -> None:
+async def _accept(relay: PlainRelay, listener: socket.socket) -> None:
     while True:
         sock, address = await asyncio.get_running_loop().sock_accept(listener)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel = Channel(sock, relay.readiness)
         client = Client(channel, cookie=address[1], netns=0, routing=0, port=relay.port, surroundings=relay)
         relay.clients.append(client)
-        task = asyncio.create_task(client.serve())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        relay.serving.append(asyncio.create_task(client.serve()))
 
 
 def reply(status: int, body: bytes = b"", **more) -> Reply:

@@ -26,7 +26,7 @@ from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualH
 from kmesh.records.constants import Reason
 from kmesh.records.digest import content_id
 
-__all__ = ["connect_time_http"]
+__all__ = ["connect_time_http", "make_routing"]
 
 
 def connect_time_http(program: Program) -> Program:
@@ -39,15 +39,26 @@ def _lower(unit: ListenerUnit, choice: Choice, found: list[Report]) -> Choice:
             manager = chain.network
         case _:
             return choice
-    config = manager.route_config or unit.route_configs.get(manager.rds_name)
-    if not config or not config.virtual_hosts:
+    routing = make_routing(unit, chain)
+    if not routing:
         return Refuse(Reason.NO_ROUTE)
+    config = routing.config
     cluster = _find_only_cluster(unit, config)
     if cluster is None:
-        return ToRoutes(Routing(name=_name(unit, chain), config=config, normalization=manager.normalization))
+        return ToRoutes(routing)
     kind, name = ("listener", unit.name) if manager.route_config else ("route configuration", config.name)
     found += report_limitations(kind, name, tuple(_limitations_met(config)))
     return ToCluster(cluster)
+
+
+def make_routing(unit: ListenerUnit, chain: FilterChain) -> Routing | None:
+    """Of a chain that ends in an HTTP connection manager; None where that has no virtual host."""
+    manager = chain.network
+    assert isinstance(manager, HttpConnectionManager)
+    config = manager.route_config or unit.route_configs.get(manager.rds_name)
+    if not config or not config.virtual_hosts:
+        return None
+    return Routing(name=_name(unit, chain), config=config, normalization=manager.normalization)
 
 
 def _name(unit: ListenerUnit, chain: FilterChain) -> str:

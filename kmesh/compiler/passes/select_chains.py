@@ -6,7 +6,8 @@
 Envoy matches one criterion after another and never goes back (source/common/listener_manager/
 filter_chain_manager_impl.cc): destination port, then destination address, longest prefix first, then those that only
 the connection's source or first bytes tell. The first two are settled here. Where the rest leaves a gap, that no
-chain or only the default one is selected is an outcome too.
+chain or only the default one is selected is an outcome too. Whether the rest is no more than "is it HTTP" is noted,
+for user space can see that.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kmesh.compiler.claims import specificity
-from kmesh.compiler.ir import Chains, Choice, Filtered, Frontend, OneOf, Outcome, Program, Refuse
-from kmesh.model.listener import FilterChain, FilterChainMatch, SourceType
+from kmesh.compiler.ir import Chains, Choice, Filtered, Frontend, Http, OneOf, Outcome, Program, Refuse
+from kmesh.model.listener import Detection, FilterChain, FilterChainMatch, SourceType
 from kmesh.records.constants import Reason
 
 __all__ = ["select_chains"]
@@ -46,8 +47,11 @@ def select_chains(program: Program) -> Program:
 
 def _select(frontend: Frontend) -> Frontend:
     match frontend.choice:
-        case Chains(chains=chains, default=default):
-            return replace(frontend, choice=_possible(_match_destination(chains, frontend), default))
+        case Chains(chains=chains, default=default, detection=detection):
+            choice = _possible(_match_destination(chains, frontend), default)
+            if isinstance(choice, OneOf) and detection:
+                choice = _find_http(choice, default, detection)
+            return replace(frontend, choice=choice)
         case _:
             return frontend
 
@@ -70,6 +74,36 @@ def _possible(chains: list[FilterChain], default: FilterChain | None) -> Choice:
         return outcomes[0].choice
     undecided = tuple(name for name, values in _LATER if any(values(chain.match) for chain in chains))
     return OneOf(outcomes=tuple(outcomes), undecided=undecided)
+
+
+def _find_http(choice: OneOf, default: FilterChain | None, detection: Detection) -> OneOf:
+    """With what tells its outcomes apart, where that is only whether a connection is HTTP in plaintext."""
+    chains = [outcome.choice.chain for outcome in choice.outcomes if isinstance(outcome.choice, Filtered)]
+    of_http = [chain for chain in chains if chain is not default and _takes_http(chain.match)]
+    rest = [chain for chain in chains if chain not in of_http]
+    if len(choice.outcomes) != 2 or len(of_http) != 1:
+        return choice
+    if not all(chain is default or _asks_for_nothing(chain.match) for chain in rest):
+        return choice
+    outcomes = sorted(choice.outcomes, key=lambda outcome: outcome.choice != Filtered(of_http[0]))
+    takes_http2 = "h2c" in of_http[0].match.application_protocols
+    http = Http(chain=of_http[0], takes_http2=takes_http2, detection=detection)
+    return replace(choice, outcomes=tuple(outcomes), http=http)
+
+
+def _takes_http(match: FilterChainMatch) -> bool:
+    protocols = match.application_protocols
+    return (
+        match.transport_protocol in ("", "raw_buffer")
+        and "http/1.1" in protocols
+        and {"http/1.1", "h2c"}.issuperset(protocols)
+        and _asks_for_nothing(replace(match, transport_protocol="", application_protocols=()))
+    )
+
+
+def _asks_for_nothing(match: FilterChainMatch) -> bool:
+    """That connect() does not know."""
+    return not any(values(match) for _, values in _LATER)
 
 
 def _is_exhaustive(chains: list[FilterChain], level: int) -> bool:

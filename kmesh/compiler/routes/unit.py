@@ -73,8 +73,11 @@ class RoutingUnit:
 
     @property
     def clusters(self) -> frozenset[str]:
-        """That its routes lead to."""
-        return frozenset().union(*(unit.compiled.clusters for unit in self.hosts.values()))
+        """That its routes lead to, and connections that take none."""
+        undetected = self.routing.undetected
+        whole = (*undetected.clusters, *undetected.http2) if undetected else ()
+        names = frozenset(cluster.name for cluster in whole)
+        return names.union(*(unit.compiled.clusters for unit in self.hosts.values()))
 
     @property
     def leads_anywhere(self) -> bool:

@@ -59,16 +59,19 @@ def open_extension(config: Any, path: str) -> Extension:
     return Extension(_type_name(inner.type_url, path), body, is_struct=True)
 
 
-def parse_extension(extension: Extension, message: type[M], path: str) -> M:
+def parse_extension(
+    extension: Extension, message: type[M], path: str, *, without: frozenset[str] = frozenset()
+) -> M:
     """The extension as `message`, which it must be (compare type names first), checked against its constraints.
 
+    `without` names fields that are checked by whoever decodes them.
     Raises: FieldInvalid, also for a TypedStruct: its JSON form is for extensions whose messages Envoy does not know.
     """
     if extension.is_struct:
         raise FieldInvalid(path, f"{extension.type_name} must be typed, not a TypedStruct")
     out = message()
     _merge(out, extension.body, path)
-    check_constraints(out, path)
+    check_constraints(out, path, without=without)
     return out
 
 

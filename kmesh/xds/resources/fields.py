@@ -21,7 +21,6 @@ _REPORTS = "only names or reports, it steers nothing"
 _NO_SOCKET = "a setting of a proxy's listening socket, and there is none"
 _NO_BUFFER = "a setting of a proxy's buffers, and no proxy holds bytes"
 _NO_HOP = "describes a proxy hop in headers or replies of its own, and there is no hop"
-_NO_SNIFFING = "bounds sniffing of first bytes, which is not done"
 _NO_CODEC = "a setting of a proxy's HTTP codec, and bytes pass end to end"
 _END_TO_END = "upgrades and bodies pass end to end"
 _ONE_POOL = "a setting of a proxy's connection pool; here each connection is the application's own"
@@ -33,7 +32,7 @@ _LOCAL_CLUSTER = "takes effect with a local cluster only, which is a setting of 
 _LISTENER: Mapping[str, Treatment] = {
     "envoy.config.listener.v3.Listener": treat(
         "name address additional_addresses use_original_dst deprecated_v1 udp_listener_config traffic_direction"
-        " bind_to_port",
+        " bind_to_port listener_filters_timeout continue_on_listener_filters_timeout",
         parts="filter_chains default_filter_chain listener_filters",
         present="api_listener internal_listener",
         ignored={
@@ -42,7 +41,6 @@ _LISTENER: Mapping[str, Treatment] = {
             " enable_reuse_port connection_balance_config tcp_backlog_size enable_mptcp"
             " max_connections_to_accept_per_socket_event ignore_global_conn_limit bypass_overload_manager",
             _NO_BUFFER: "per_connection_buffer_limit_bytes",
-            _NO_SNIFFING: "listener_filters_timeout continue_on_listener_filters_timeout",
         },
         refused="fcds_config filter_chain_matcher",
     ),

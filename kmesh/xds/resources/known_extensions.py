@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = [
+    "HTTP_INSPECTOR",
     "HTTP_ROUTER",
     "INERT_HTTP_FILTERS",
     "INERT_IF_EMPTY",
@@ -19,6 +20,7 @@ __all__ = [
     "TERMINAL_NETWORK_FILTERS",
 ]
 
+HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 HTTP_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 ORIGINAL_DST_FILTER = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst"
 RAW_BUFFER = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
@@ -27,7 +29,7 @@ _SNIFFS = "tells filter chains what the first bytes are; a chain that asks for i
 _TELEMETRY = "reports, and leaves connections alone"
 
 INERT_LISTENER_FILTERS: Mapping[str, str] = {
-    "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector": _SNIFFS,
+    HTTP_INSPECTOR: _SNIFFS,
     "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector": _SNIFFS,
 }
 """Type name -> why it changes nothing; so are the tables below."""

@@ -11,7 +11,14 @@ from envoy.config.listener.v3 import listener_pb2
 
 from kmesh.model.address import Protocol, SocketAddress
 from kmesh.model.limitation import Effect, Limitation
-from kmesh.model.listener import Direction, FilterChain, Listener, NetworkFilter, UnsupportedNetworkFilter
+from kmesh.model.listener import (
+    Detection,
+    Direction,
+    FilterChain,
+    Listener,
+    NetworkFilter,
+    UnsupportedNetworkFilter,
+)
 from kmesh.xds.resource_type import ResourceType
 from kmesh.xds.resources.address import decode_protocol, decode_socket
 from kmesh.xds.resources.constraints import check_constraints
@@ -19,7 +26,7 @@ from kmesh.xds.resources.extension import Extension, open_extension
 from kmesh.xds.resources.field import FieldInvalid, at, under
 from kmesh.xds.resources.fields import FIELDS
 from kmesh.xds.resources.filter_chain import check_matches_differ, decode_filter_chain
-from kmesh.xds.resources.known_extensions import INERT_LISTENER_FILTERS, ORIGINAL_DST_FILTER
+from kmesh.xds.resources.known_extensions import HTTP_INSPECTOR, INERT_LISTENER_FILTERS, ORIGINAL_DST_FILTER
 from kmesh.xds.resources.resource import decode_resource, type_url_of
 from kmesh.xds.resources.treatment import limitations_of
 from kmesh.xds.resources.udp_proxy import UDP_PROXY, decode_udp_proxy
@@ -58,6 +65,7 @@ def _build(message: Any) -> Listener:
         direction=_DIRECTION[message.traffic_direction],
         filter_chains=chains,
         default_filter_chain=default,
+        detection=_decode_detection(message, filters),
         limitations=tuple(limitations),
     )
 
@@ -139,6 +147,17 @@ def _limit_listener_filters(filters: _Opened) -> list[Limitation]:
 
 def _has_original_dst_filter(filters: _Opened) -> bool:
     return any(extension is not None and extension.type_name == ORIGINAL_DST_FILTER for _, _, extension in filters)
+
+
+def _decode_detection(message: Any, filters: _Opened) -> Detection | None:
+    """None too where the inspector is disabled for some connections, which nothing here tells apart."""
+    inspectors = [entry for _, entry, extension in filters if extension and extension.type_name == HTTP_INSPECTOR]
+    if not inspectors or inspectors[0].HasField("filter_disabled"):
+        return None
+    timeout_s = Detection().timeout_s
+    if message.HasField("listener_filters_timeout"):
+        timeout_s = message.listener_filters_timeout.ToNanoseconds() / 1e9 or None
+    return Detection(timeout_s=timeout_s, continues=message.continue_on_listener_filters_timeout)
 
 
 def _decode_udp(message: Any, filters: _Opened) -> FilterChain:

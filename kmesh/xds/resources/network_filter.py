@@ -100,7 +100,9 @@ def _decode_tcp_proxy(extension: Extension, path: str) -> TcpProxy:
 
 
 def _decode_http(extension: Extension, path: str) -> HttpConnectionManager:
-    manager = parse_extension(extension, http_connection_manager_pb2.HttpConnectionManager, path)
+    manager = parse_extension(
+        extension, http_connection_manager_pb2.HttpConnectionManager, path, without=frozenset(("route_config",))
+    )
     normalization = _decode_normalization(manager, path)
     limitations = limitations_of(manager, FIELDS, path) + _limit_codec(manager, path)
     limitations += _limit_slashes(normalization, path)

@@ -48,12 +48,12 @@ def _decode(body: bytes) -> tuple[str, RouteConfiguration]:
 
 
 def _build(message: Any) -> RouteConfiguration:
-    check_constraints(message, without=frozenset(("virtual_hosts",)))
     return decode_route_configuration(message, "")
 
 
 def decode_route_configuration(message: Any, path: str) -> RouteConfiguration:
-    """From a message whose constraints hold; those of its virtual hosts are checked here."""
+    """Its constraints are checked here, those of a virtual host only when it is not in use already."""
+    check_constraints(message, path, without=frozenset(("virtual_hosts",)))
     hosts_path = under(path, "virtual_hosts")
     _check_domains(message.virtual_hosts, hosts_path)
     limit = message.max_direct_response_body_size_bytes

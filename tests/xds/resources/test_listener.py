@@ -10,6 +10,7 @@ from kmesh.errors import ResourceInvalid
 from kmesh.model.address import Protocol, SocketAddress
 from kmesh.model.limitation import Effect
 from kmesh.model.listener import (
+    Detection,
     Direction,
     FilterChain,
     FilterChainMatch,
@@ -102,6 +103,29 @@ def test_bind_to_port(body: dict[str, Any], want: bool) -> None:
 def test_use_original_dst(body: dict[str, Any], want: bool) -> None:
     got = decode(listener(**body))
     assert (got.use_original_dst, got.limitations) == (want, ())
+
+
+INSPECTOR = typed(LISTENER_FILTERS + "http_inspector.v3.HttpInspector")
+
+
+@pytest.mark.parametrize(
+    ("filters", "more", "want"),
+    [
+        ([], {}, None),
+        ([typed(LISTENER_FILTERS + "tls_inspector.v3.TlsInspector")], {}, None),
+        ([INSPECTOR | {"filter_disabled": {"any_match": True}}], {}, None),
+        ([INSPECTOR], {}, Detection(timeout_s=15.0, continues=False)),
+        ([INSPECTOR], {"listener_filters_timeout": "0.5s"}, Detection(timeout_s=0.5)),
+        (
+            [INSPECTOR],
+            {"listener_filters_timeout": "0s", "continue_on_listener_filters_timeout": True},
+            Detection(timeout_s=None, continues=True),
+        ),
+    ],
+)
+def test_detection(filters: list[dict[str, Any]], more: dict[str, Any], want: Detection | None) -> None:
+    got = decode(listener(listener_filters=filters, **more))
+    assert (got.detection, got.limitations) == (want, ())
 
 
 @pytest.mark.parametrize(

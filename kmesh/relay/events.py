@@ -1,0 +1,69 @@
+"""What programs tell the relay, in the order in which they said it.
+
+Events of one connection are in order, but what they speak of may have gone on: they are hints to look at the maps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kmesh.kernel.ring_buffer import RingBuffer
+from kmesh.records.constants import LIMITS, StreamEvent
+from kmesh.records.layout import EVENT
+
+__all__ = ["Event", "Events"]
+
+_log = logging.getLogger(__name__)
+_KINDS = {int(kind): kind for kind in StreamEvent}
+
+
+class Event(NamedTuple):
+    """As EVENT says."""
+
+    kind: StreamEvent
+    detail: int
+    client: int
+    upstream: int
+    cluster: int
+    netns: int
+
+
+class Events:
+    """`hear` is called for each, from the event loop or from `take`. `counts` is by name of the kind."""
+
+    def __init__(self, fd: int, hear: Callable[[Event], None]) -> None:
+        self._fd, self._hear = fd, hear
+        self._ring = RingBuffer(fd, LIMITS["EVENT_BYTES"])
+        self._is_taking = False
+        self.counts: Counter[str] = Counter()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, self.take)
+
+    def take(self) -> None:
+        """All that were told up to now."""
+        if self._is_taking:
+            return  # from inside `hear`: the loop below goes on
+        self._is_taking = True
+        try:
+            for record in self._ring.take():
+                kind, *rest = EVENT.struct.unpack(record)
+                known = _KINDS.get(kind)
+                self.counts[known.name if known else f"kind {kind}"] += 1
+                if known:
+                    self._hear_one(Event(known, *rest))
+        finally:
+            self._is_taking = False
+
+    def _hear_one(self, event: Event) -> None:
+        try:
+            self._hear(event)
+        except OSError as error:
+            _log.warning("event_failed", extra={"event": event.kind.name, "why": str(error)})
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._ring.close()

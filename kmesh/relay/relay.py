@@ -1,0 +1,435 @@
+"""The relay, put together: which part hears which event, and what clients' connections find around them.
+
+    accepted                a Client, which serves itself
+    TAKEN, NEEDED, RETURNED pools
+    ANSWER                  the client's, with the upstream connection as a channel, from the answer's first byte
+    ANSWER_REST             likewise, from where the kernel left it
+    CLIENT_CLOSED           what is bound to it is closed
+    BREACH                  the upstream connection is reset, and its client if that was in the middle of an answer
+    CLIENT_GONE             the upstream connection is reset
+    ENDED                   the client's
+    NO_ACCEPTOR             the namespace of the process is looked for
+    an upstream ended       a free one leaves its pool; a client's in-flight exchange is lost
+
+Programs speak of clients that are established, and may not be accepted yet: then what waits is accepted first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import randrange
+from typing import Self
+
+from kmesh.compiler.ir import Undetected
+from kmesh.model.weighted_cluster import WeightedCluster
+from kmesh.records.constants import AnswerState, BodyPhase, Handover, StreamEvent
+from kmesh.relay.acceptors import Acceptors
+from kmesh.relay.channel import Channel, Readiness
+from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
+from kmesh.relay.configuration import Configuration, read_configuration
+from kmesh.relay.decide import Decision, Refused, Reply, ToCluster, choose_whole, decide
+from kmesh.relay.dial import DialError, Dialler
+from kmesh.relay.events import Event, Events
+from kmesh.relay.exchange import Asked
+from kmesh.relay.framing_rest import continue_framer
+from kmesh.relay.head import RequestHead
+from kmesh.relay.namespaces import Namespace, Namespaces
+from kmesh.relay.pools import Pools
+from kmesh.relay.pump import Slot
+from kmesh.relay.replies import NO_HEALTHY_UPSTREAM
+from kmesh.relay.spares import Origin, Spares
+from kmesh.relay.stream_tables import Peer, StreamTables, UpstreamState
+from kmesh.relay.sweep import Sweeper
+from kmesh.relay.tasks import Tasks
+from kmesh.relay.upstreams import Upstream, Upstreams
+
+__all__ = ["Relay"]
+
+_log = logging.getLogger(__name__)
+_TICK_S = 1.0
+_SWEEP_S = 30.0
+_SETTLE_S = 0.005
+"""The end of an upstream connection is told before its last bytes have gone through the program."""
+
+
+class Relay:
+    """Async context manager; a Surroundings of its clients. `configuration` is a file that the bridge writes."""
+
+    def __init__(self, maps_dir: Path, configuration: Path, cgroups: Sequence[Path]) -> None:
+        self._maps_dir, self._path, self._cgroups = maps_dir, configuration, cgroups
+        self.unfinished = UnfinishedHeads()
+        self.clients: dict[int, Client] = {}
+        self._half_closed: set[int] = set()
+        """Clients that send no more, and wait for an answer."""
+        self._answering: Counter[int] = Counter()
+        """Answers that are being relayed, by client."""
+        self._clients_in: Counter[int] = Counter()
+        """By namespace."""
+        self._kernel_exchanges = 0
+        """Of clients that are gone."""
+        self.relayed: Counter[str] = Counter()
+        """Exchanges that the relay carried or answered, by why they were its."""
+        self._started_at = time.time()
+
+    async def __aenter__(self) -> Self:
+        self._configure(read_configuration(self._path))
+        self._stack = contextlib.AsyncExitStack()
+        async with contextlib.AsyncExitStack() as stack:
+            self._tasks = Tasks()
+            self._tables = StreamTables(self._maps_dir)
+            stack.callback(self._tables.close)
+            self._dialler = Dialler(self._maps_dir)
+            stack.callback(self._dialler.close)
+            self._readiness = Readiness()
+            stack.callback(self._readiness.close)
+            self._upstreams = Upstreams(self._note_end)
+            stack.callback(self._upstreams.close)
+            self._remove_leftovers()
+            self._acceptors = Acceptors(self._tables, self._accept)
+            self._namespaces = Namespaces(
+                self._cgroups, self._acceptors.open, self._close_namespace, lambda netns: self._clients_in[netns] > 0
+            )
+            self.pools = Pools(
+                self._tables,
+                self._dialler,
+                self._namespaces.known,
+                self._upstreams,
+                self._tasks,
+                timeout_of=self._timeout_of,
+                dropped=self._close_if_over,
+            )
+            stack.callback(self.pools.close)
+            self._spares = Spares()
+            stack.callback(self._spares.close)
+            stack.callback(self._reset_clients)
+            stack.push_async_callback(self._tasks.close)
+            self._events = Events(self._tables.events, self._hear)
+            stack.callback(self._events.close)
+            await stack.enter_async_context(self._namespaces)
+            self._sweeper = Sweeper(self._tables, lambda: self.pools.stale)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Until something fails that must not."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._namespaces.run())
+            group.create_task(self._tick())
+            group.create_task(self._sweep())
+            await self._tasks.failed
+
+    async def reload(self) -> None:
+        """Read the configuration again. Raises ConfigError, and the old one stays."""
+        self._configure(await asyncio.to_thread(read_configuration, self._path))
+        self.pools.tick()
+
+    def prefill(self, clusters: Sequence[int], count: int) -> None:
+        """Have `count` connections ready in every namespace that is open, before there is any demand."""
+        for netns in self._namespaces.known:
+            for cluster in clusters:
+                self.pools.note_needed(netns, cluster, count)
+
+    def status(self) -> dict[str, object]:
+        """Plain values; the names of kmesh.bridge.relay_status."""
+        return {
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "clients": len(self.clients),
+            "kernel_exchanges": self.kernel_exchanges,
+            "relayed": dict(self.relayed),
+            "dial_failures": dict(self._dialler.failures),
+            "events": dict(self._events.counts),
+            "accepts": dict(self._acceptors.counts),
+            "swept": self._sweeper.swept,
+            "pools": list(self._describe_pools()),
+            "namespaces": [self._describe_namespace(netns) for netns in self._namespaces.known],
+        }
+
+    @property
+    def kernel_exchanges(self) -> int:
+        """That the kernel carried to their ends."""
+        live = (self._tables.read_stream(client) for client in list(self.clients))
+        return self._kernel_exchanges + sum(stream.exchanges for stream in live if stream)
+
+    # Surroundings: what clients ask for
+
+    def decide(self, head: RequestHead, routing: int, port: int) -> Decision:
+        decision = decide(self._configuration, routing, head, port, randrange)
+        match decision:
+            case Reply():
+                self.relayed[f"answered {decision.status}"] += 1
+            case Refused():
+                self.relayed[f"not supported: {decision.feature}"] += 1
+        return decision
+
+    def find_undetected(self, routing: int) -> Undetected | None:
+        unit = self._configuration.routings.get(routing)
+        return unit.undetected if unit else None
+
+    def choose(self, clusters: tuple[WeightedCluster, ...]) -> ToCluster | None:
+        return choose_whole(self._configuration, clusters, randrange)
+
+    def claim(self, client: int) -> bool:
+        return self._tables.claim_stream(client)
+
+    async def dial(self, netns: int, to: ToCluster) -> Channel:
+        channel = self._spares.take(netns, to.cluster_id)
+        if channel:
+            return channel
+        namespace = self._namespaces.known.get(netns)
+        if namespace is None:
+            raise Unreachable(NO_HEALTHY_UPSTREAM)
+        for left in range(to.connect_retries, -1, -1):
+            try:
+                dialled = await self._dialler.dial(namespace, to.cluster_id, timeout_s=to.connect_timeout_s)
+            except DialError as error:
+                if not left or error.is_final:
+                    raise Unreachable(error.body, error.status) from None
+                continue
+            channel = Channel(dialled.sock, self._readiness)
+            self._spares.note(channel, Origin(netns, to.cluster_id, dialled.backend))
+            return channel
+        raise AssertionError("the last try returns or raises")
+
+    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
+        if self._spares.is_noted(upstream):
+            stream = self._tables.read_stream(client.cookie)
+            self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
+        return None
+
+    def release(self, upstream: Channel, clean: bool) -> None:
+        origin = self._spares.forget(upstream)
+        if not clean or origin is None or upstream.is_lost:
+            if not upstream.is_lost:
+                upstream.reset()
+            return
+        if self.pools.wants(origin.netns, origin.cluster):
+            sock = upstream.release()
+            self.pools.offer(sock, origin.netns, origin.cluster, origin.backend)
+        else:
+            self._spares.keep(upstream, origin)
+
+    def in_flight(self, client: int) -> int:
+        stream = self._tables.read_stream(client)
+        return stream.upstream if stream else 0
+
+    def grant(self, client: int, taken: int, given: int, ended: int) -> None:
+        self._tables.grant(client, taken, given, ended)
+
+    def client_ended(self, client: Client) -> bool:
+        self._events.take()  # what its last request bound
+        flying = self.in_flight(client.cookie)
+        waits = self._answering[client.cookie] > 0
+        for upstream in self._upstreams.of_client(client.cookie):
+            if upstream.cookie == flying:
+                waits = True
+                with contextlib.suppress(OSError):
+                    upstream.sock.shutdown(socket.SHUT_WR)
+        if waits:
+            self._half_closed.add(client.cookie)
+        return waits
+
+    def forget(self, client: Client) -> None:
+        if self.clients.pop(client.cookie, None) is None:
+            return
+        self._events.take()
+        self._half_closed.discard(client.cookie)
+        self._clients_in[client.netns] -= 1
+        for upstream in self._upstreams.of_client(client.cookie):
+            self.pools.drop(upstream)
+        stream = self._tables.delete_client(client.cookie)
+        self._kernel_exchanges += stream.exchanges if stream else 0
+
+    # Accepting
+
+    def _accept(self, sock: socket.socket, namespace: Namespace, peer: Peer) -> None:
+        client = Client(
+            Channel(sock, self._readiness),
+            cookie=peer.client,
+            netns=namespace.cookie,
+            routing=peer.routing,
+            port=peer.asked.port,
+            surroundings=self,
+        )
+        self.clients[peer.client] = client
+        self._clients_in[namespace.cookie] += 1
+        self._tasks.start(client.serve())
+
+    def _find_client(self, cookie: int, netns: int) -> Client | None:
+        if cookie not in self.clients:
+            self._acceptors.accept_now(netns)
+        return self.clients.get(cookie)
+
+    # Events
+
+    def _hear(self, event: Event) -> None:
+        match event.kind:
+            case StreamEvent.TAKEN:
+                self.pools.note_taken(event.client, event.upstream)
+            case StreamEvent.NEEDED:
+                self.pools.note_needed(event.netns, event.cluster)
+            case StreamEvent.RETURNED:
+                self.pools.note_returned(event.upstream)
+            case StreamEvent.ANSWER | StreamEvent.ANSWER_REST:
+                self._hand_answer(event)
+            case StreamEvent.CLIENT_CLOSED:
+                self._note_closed(event)
+            case StreamEvent.NO_ACCEPTOR:
+                self._namespaces.note_process(event.detail)
+            case StreamEvent.BREACH | StreamEvent.CLIENT_GONE:
+                self._cut(event)
+            case StreamEvent.ENDED:
+                client = self.clients.get(event.client)
+                if client:
+                    client.note_ended()
+                    self._close_if_over(event.client)
+
+    def _note_closed(self, event: Event) -> None:
+        """A client's socket is gone; what is bound to it is of no use any more."""
+        self._kernel_exchanges += event.detail
+        upstream = self._upstreams.get(event.upstream)
+        if upstream:
+            self.pools.drop(upstream)
+        self._close_if_over(event.client)
+
+    def _hand_answer(self, event: Event) -> None:
+        upstream = self._upstreams.get(event.upstream)
+        if upstream is None:
+            return
+        client = self._find_client(event.client, event.netns)
+        if client is None:
+            self.pools.drop(upstream, reset=True)
+            return
+        self.relayed[f"answer: {_name_handover(event.detail)}"] += 1
+        self._answering[client.cookie] += 1
+        state = self._tables.read_upstream(upstream.cookie)
+        channel = Channel(self.pools.take_over(upstream), self._readiness, is_mapped=True)
+        is_rest = event.kind is StreamEvent.ANSWER_REST
+        self._tasks.start(self._relay_answer(client, channel, upstream.cookie, state, is_rest=is_rest))
+
+    async def _relay_answer(
+        self, client: Client, channel: Channel, cookie: int, state: UpstreamState | None, *, is_rest: bool
+    ) -> None:
+        is_head, closes = (bool(state.is_head), bool(state.is_closing)) if state else (False, False)
+        framer = continue_framer(BodyPhase(state.phase), state.remaining) if state and is_rest else None
+        try:
+            await client.relay_answer(channel, cookie, is_head=is_head, closes=closes, rest=framer)
+        finally:
+            self._tables.delete_upstream(cookie)
+            self._answering[client.cookie] -= 1
+            if not self._answering[client.cookie]:
+                del self._answering[client.cookie]
+        self._close_if_over(client.cookie)
+
+    def _cut(self, event: Event) -> None:
+        """What an upstream connection says belongs to no one, or to a client that is gone."""
+        upstream = self._upstreams.get(event.upstream)
+        client = self._find_client(event.client, event.netns) if event.client else None
+        is_flying = client is not None and self.in_flight(client.cookie) == event.upstream
+        if upstream:
+            self.pools.drop(upstream, reset=True)
+        if client and is_flying:
+            client.reset()
+
+    def _note_end(self, upstream: Upstream) -> None:
+        """Its server closed it."""
+        self._events.take()
+        if self._upstreams.get(upstream.cookie) is not upstream:
+            return
+        if upstream.client:
+            self._tasks.start(self._end_bound(upstream))
+        else:
+            self.pools.drop(upstream)
+
+    async def _end_bound(self, upstream: Upstream) -> None:
+        await asyncio.sleep(_SETTLE_S)
+        self._events.take()
+        if self._upstreams.get(upstream.cookie) is not upstream:
+            return  # its answer is relayed
+        state = self._tables.read_upstream(upstream.cookie)
+        if state and state.state == AnswerState.RELAYED:
+            return  # which will be told
+        cookie, client = upstream.client, self.clients.get(upstream.client)
+        self.pools.drop(upstream)
+        if client and state and state.is_in_flight:
+            client.note_lost(upstream.cookie, has_begun=state.state != AnswerState.HEAD)
+        self._close_if_over(cookie)
+
+    def _close_if_over(self, cookie: int) -> None:
+        """A client that sends no more, and that nothing is on the way to."""
+        client = self.clients.get(cookie)
+        if client and cookie in self._half_closed and not self._answering[cookie]:
+            flying = self.in_flight(cookie)
+            if not any(upstream.cookie == flying for upstream in self._upstreams.of_client(cookie)):
+                client.close()
+
+    # Keeping in order
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._events.take()
+            self.pools.tick()
+            self._spares.tick(lambda origin: self._dialler.has_backend(origin.cluster, origin.backend))
+            for cookie in list(self._half_closed):
+                self._close_if_over(cookie)
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._sweeper.sweep()
+            await asyncio.sleep(_SWEEP_S)
+
+    def _configure(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._timeouts = {
+            options.id: None if options.is_http2_only else options.connect_timeout_s
+            for options in configuration.clusters.values()
+        }
+
+    def _timeout_of(self, cluster: int) -> float | None:
+        return self._timeouts.get(cluster)
+
+    def _remove_leftovers(self) -> None:
+        """Of a predecessor whose sockets are not here."""
+        for netns in self._tables.acceptors():
+            self._tables.delete_acceptor(netns)
+        for key in self._tables.pools():
+            self._tables.delete_pool(*key)
+
+    def _close_namespace(self, namespace: Namespace) -> None:
+        self._acceptors.close(namespace.cookie)
+        self.pools.close_namespace(namespace.cookie)
+        self._spares.close_namespace(namespace.cookie)
+
+    def _reset_clients(self) -> None:
+        for client in list(self.clients.values()):
+            client.reset()
+
+    def _describe_pools(self) -> Iterator[dict[str, int]]:
+        bound = Counter((upstream.netns, upstream.cluster) for upstream in self._upstreams if upstream.client)
+        for key, pool in self.pools.pools.items():
+            netns, cluster = key
+            yield {"cluster": cluster, "namespace": netns, "idle": len(pool.free), "bound": bound[key]}
+
+    def _describe_namespace(self, netns: int) -> dict[str, object]:
+        port4, port6 = self._acceptors.ports(netns)
+        acceptors = [f"{ip}:{port}" for ip, port in (("127.0.0.1", port4), ("[::1]", port6)) if port]
+        return {"cookie": netns, "acceptors": acceptors}
+
+
+def _name_handover(number: int) -> str:
+    try:
+        return Handover(number).name.lower().replace("_", " ")
+    except ValueError:
+        return f"reason {number}"
