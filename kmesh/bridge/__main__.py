@@ -21,13 +21,13 @@ import kmesh
 from kmesh.bridge.bridge import read_config_files, run_bridge
 from kmesh.bridge.data_plane import DataPlane
 from kmesh.bridge.lock import hold_lock
-from kmesh.bridge.logs import configure_logging
 from kmesh.bridge.settings import Settings, load_settings
 from kmesh.bridge.state import LOCK_FILE, prepare_state_dir, remove_state
 from kmesh.bridge.tls import build_ssl_context
 from kmesh.errors import ConfigError, KmeshError
 from kmesh.kernel.features import require_root
 from kmesh.kernel.uninstall import uninstall
+from kmesh.logs import configure_logging
 
 _COLLECT_AFTER = 50_000
 """Objects more than before."""
