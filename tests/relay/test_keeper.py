@@ -118,8 +118,10 @@ def test_ending_the_relay_closes_everything(place: RelayPlace) -> None:
         pidfd = os.pidfd_open(status["keeper"])
         done = end_relay(place.runtime_dir)
         assert done == [
-            f"relay process {status['pid']}", f"keeper process {status['keeper']}", str(place.runtime_dir)
-        ]  # fmt: skip
+            f"relay process {status['pid']} of {place.runtime_dir}",
+            f"keeper process {status['keeper']} of {place.runtime_dir}",
+            str(place.runtime_dir),
+        ]
         assert has_ended(pidfd)
         os.close(pidfd)
         assert client.recv(1) == b""
