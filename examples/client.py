@@ -1,7 +1,8 @@
 """The demo's client: plain sockets and http.client, no idea that there is a mesh.
 
-`python -m examples.client tcp|udp HOST PORT COUNT` makes COUNT connections (UDP: sockets), one request on each, and
-prints {answer: how often} as JSON, where a failed connection counts under the error's name.
+`python -m examples.client tcp|udp HOST PORT COUNT` makes COUNT connections (UDP: sockets), one request on each;
+`python -m examples.client http HOST PORT COUNT PATH [HEADER VALUE]` makes one, and COUNT requests on it. Both print
+{answer: how often} as JSON, where a failed connection counts under the error's name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,23 @@ def _ask_http(host: str, port: int) -> str:
         connection.close()
 
 
+def _ask_on_one_connection(host: str, port: int, count: int, path: str, *header: str) -> Counter[str]:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    answers: Counter[str] = Counter()
+    try:
+        for _ in range(count):
+            connection.request("GET", path, headers=dict((header,) if header else ()))
+            response = connection.getresponse()
+            body = response.read().decode()
+            elsewhere = f"{response.status} {response.getheader('location')}"
+            answers[elsewhere if response.getheader("location") else body] += 1
+    except OSError as error:
+        answers[errno.errorcode.get(error.errno or 0, str(error))] += count - answers.total()
+    finally:
+        connection.close()
+    return answers
+
+
 def _ask_udp(host: str, port: int) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(_TIMEOUT_S)
@@ -36,9 +54,13 @@ def _ask_udp(host: str, port: int) -> str:
 
 
 def main() -> None:
-    ask = {"tcp": _ask_http, "udp": _ask_udp}[sys.argv[1]]
-    host, port, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    print(json.dumps(Counter(ask(host, port) for _ in range(count))))
+    protocol, host, port, count, *more = sys.argv[1:]
+    if protocol == "http":
+        answers = _ask_on_one_connection(host, int(port), int(count), *more)
+    else:
+        ask = {"tcp": _ask_http, "udp": _ask_udp}[protocol]
+        answers = Counter(ask(host, int(port)) for _ in range(int(count)))
+    print(json.dumps(answers))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Service:
     count: int = 500
     is_exact: bool = False
     """Round robin: shares are met to within one."""
+    request: tuple[str, ...] = ()
+    """Of an HTTP service whose requests are routed one by one: path, and a header's name and value."""
 
 
 SERVICES = (
@@ -65,9 +67,18 @@ SERVICES = (
     Service("refused.yaml", "tcp", "127.96.0.40", 80, {"ECONNREFUSED": 1.0}, count=20),
     Service("refused.yaml", "tcp", "127.96.0.50", 80, {"ECONNREFUSED": 1.0}, count=20),
 )
+_V1, _V2 = "127.96.4.1:8080", "127.96.4.2:8080"
+REQUESTS = (
+    Service("web.yaml", "http", "127.96.0.60", 80, {_V1: 0.75, _V2: 0.25}, request=("/",)),
+    Service("web.yaml", "http", "127.96.0.60", 80, {_V2: 1.0}, request=("/", "x-version", "next")),
+    Service(
+        "web.yaml", "http", "127.96.0.60", 80, {"301 http://127.96.0.60/new": 1.0}, count=20, request=("/old",)
+    ),
+)
 _BACKENDS = (
     *(f"127.96.1.{i}:8080" for i in (1, 2, 3)),
     *(f"127.96.2.{i}:8080" for i in (1, 2, 3, 4)),
+    *(_V1, _V2),
     *(f"udp:127.96.3.{i}:5353" for i in (1, 2)),
 )
 
@@ -115,8 +126,18 @@ class Demo:
         out, _ = status.communicate(timeout=_ANSWER_S)
         return json.loads(out) if out else {}
 
+    def has_relay(self) -> bool:
+        """Whether one runs: without it requests that are routed one by one are refused."""
+        return bool(self.status()["relay"]["pid"])
+
+    def carried(self) -> tuple[int, int]:
+        """Exchanges so far, of the kernel and of the relay."""
+        relay = self.status()["relay"]
+        return relay["kernel_exchanges"], sum(item["count"] for item in relay["relayed"])
+
     def ask(self, service: Service) -> dict[str, int]:
         argv = ["examples.client", service.protocol, service.host, str(service.port), str(service.count)]
+        argv += service.request
         return json.loads(self.sandbox.run([sys.executable, "-m", *argv], enrolled=True))
 
 
@@ -151,12 +172,43 @@ def _show_services(demo: Demo) -> bool:
     return is_right
 
 
+def _show_requests(demo: Demo) -> bool:
+    """Each service over one connection, which stays open."""
+    print(f"{'RESOURCES':<13} {'REQUEST':<24} {'ANSWERED BY':<25} CONFIGURED  GOT")
+    is_right = True
+    for service in REQUESTS:
+        before = demo.carried()
+        got = demo.ask(service)
+        kernel, relay = (now - then for now, then in zip(demo.carried(), before, strict=True))
+        for row_is_right, row in _request_rows(service, got):
+            is_right &= row_is_right
+            print(row)
+        print(f"{'':<13} carried by the kernel {kernel}, by the relay {relay}\n")
+    return is_right
+
+
+def _request_rows(service: Service, got: dict[str, int]) -> Iterator[tuple[bool, str]]:
+    path, *header = service.request
+    request = f"GET {path} {' '.join(header)}"
+    for answer in sorted(service.shares | got):
+        share, count = service.shares.get(answer, 0.0), got.get(answer, 0)
+        is_right = abs(count - share * service.count) <= _tolerance(service, share)
+        mark = "ok" if is_right else "WRONG"
+        yield is_right, (
+            f"{service.file:<13} {request:<24} {answer:<25} {share:>10.0%}  {count:>3} of {service.count:<3}  {mark}"
+        )
+        request = ""
+
+
 def _run(demo: Demo, stays: bool) -> bool:
     demo.start_backends()
     print("Starting the bridge on examples/resources (the first start compiles the programs) ...", flush=True)
     bridge = demo.start_bridge()
     print(f"Ready. Each row: connections from an enrolled process to a service address, {SERVICES[0].file} first.\n")
     is_right = _show_services(demo)
+    if demo.has_relay():
+        print("Requests that are routed one by one, over one connection each:\n")
+        is_right &= _show_requests(demo)
 
     print("The bridge is killed with -9. Its programs are pinned, so the same again, with no process of kmesh's:\n")
     bridge.kill()

@@ -44,14 +44,11 @@ class Traffic:
     def __init__(self, sandbox: Sandbox, lanes: Mapping[str, Lane], running: Mapping[str, Running]) -> None:
         self._sandbox = sandbox
         self._lanes = lanes
-        self._running = running
+        self.running = running
 
     def measure(self, scenario: Scenario, workload: Workload, repetition: int) -> Sample:
         """A load that fails as a whole is a sample with one error."""
-        command = [*self._lanes[scenario.name].in_client, *workload.command(self._running[scenario.name].target)]
-        process = self._sandbox.spawn(
-            command, enrolled=scenario.is_enrolled, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        process = self.spawn(scenario, workload.command(self.running[scenario.name].target))
         try:
             out, err = process.communicate(timeout=_SAMPLE_S)
         except subprocess.TimeoutExpired:
@@ -64,11 +61,17 @@ class Traffic:
             measured = _FAILED
         return Sample(scenario=scenario.name, workload=workload.name, repetition=repetition, measured=measured)
 
+    def spawn(self, scenario: Scenario, command: Sequence[str]) -> subprocess.Popen[str]:
+        """In the scenario's client pod; its outputs are to be read."""
+        inside = [*self._lanes[scenario.name].in_client, *command]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return self._sandbox.spawn(inside, enrolled=scenario.is_enrolled, **pipes)
+
     def memory_bytes(self) -> dict[str, dict[str, int]]:
         """Resident now, by scenario and process."""
         return {
             name: {process: Memory.of(pid).rss * 1024 for process, pid in running.processes.items()}
-            for name, running in self._running.items()
+            for name, running in self.running.items()
         }
 
 

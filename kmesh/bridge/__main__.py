@@ -21,13 +21,14 @@ import kmesh
 from kmesh.bridge.bridge import read_config_files, run_bridge
 from kmesh.bridge.data_plane import DataPlane
 from kmesh.bridge.lock import hold_lock
-from kmesh.bridge.logs import configure_logging
 from kmesh.bridge.settings import Settings, load_settings
 from kmesh.bridge.state import LOCK_FILE, prepare_state_dir, remove_state
 from kmesh.bridge.tls import build_ssl_context
 from kmesh.errors import ConfigError, KmeshError
 from kmesh.kernel.features import require_root
 from kmesh.kernel.uninstall import uninstall
+from kmesh.logs import configure_logging
+from kmesh.relay.record import end_relay
 
 _COLLECT_AFTER = 50_000
 """Objects more than before."""
@@ -94,7 +95,7 @@ async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
 def _uninstall(settings: Settings) -> int:
     prepare_state_dir(settings.state_dir)
     with _hold_instance(settings):
-        removed = uninstall(settings.instance, settings.bpffs)
+        removed = uninstall(settings.instance, settings.bpffs) + end_relay(settings.relay_dir)
         remove_state(settings.state_dir)
     settings.api_socket.with_suffix(".lock").unlink(missing_ok=True)
     for path in (*removed, settings.state_dir):

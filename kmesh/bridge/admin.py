@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,7 +90,8 @@ class _Admin(pb.AdminBase):
         return _answer(self._version)
 
     async def get_status(self, message: pb.GetStatusRequest) -> pb.Status:
-        return _answer(lambda: to_status(self._view.status()))
+        relay = await self._view.relay()
+        return _answer(lambda: to_status(replace(self._view.status(), relay=relay)))
 
     async def dump(self, message: pb.DumpRequest) -> AsyncIterator[pb.DumpChunk]:
         chunks = _answer(lambda: self._dump(message))

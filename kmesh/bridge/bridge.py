@@ -26,18 +26,20 @@ from kmesh.bridge.data_plane import DataPlane
 from kmesh.bridge.dns_clusters import DnsClusters
 from kmesh.bridge.intake import Intake
 from kmesh.bridge.relay_configuration import RelayConfigurationWriter
+from kmesh.bridge.relay_status import view_relay
 from kmesh.bridge.resolver import Resolver
 from kmesh.bridge.settings import Settings
 from kmesh.bridge.state import SavedState, StateWriter, read_state
 from kmesh.bridge.summary import view_limitations, view_outcomes, view_snapshot
 from kmesh.bridge.tls import build_ssl_context
-from kmesh.bridge.view import AcceptedResource, StatusView, VersionView
+from kmesh.bridge.view import AcceptedResource, RelayView, StatusView, VersionView
 from kmesh.compiler.compiler import Compilation, Compiler
 from kmesh.compiler.ir import Program
 from kmesh.maps.image import EMPTY, MapImage, Record
 from kmesh.model.address import HostAddress
 from kmesh.model.endpoint import ClusterLoadAssignment
 from kmesh.model.snapshot import Snapshot
+from kmesh.relay.control import RelayUnreachable, fetch_status, reload_relay
 from kmesh.xds.client import AdsClient, AdsConfig, Variant
 from kmesh.xds.resources import ALL
 from kmesh.xds.server.catalog import Catalog
@@ -47,6 +49,7 @@ from kmesh.xds.server.serve import AdsServer
 __all__ = ["Bridge", "ConfigFiles", "read_config_files", "run_bridge"]
 
 _log = logging.getLogger(__name__)
+_RELAY_ANSWERS_S = 5.0
 _NOTHING = Compilation(image=EMPTY, program=Program())
 
 
@@ -118,10 +121,15 @@ class Bridge:
     async def _tell_relay(self, compilation: Compilation) -> bool:
         """Before the kernel hands anything over by the new image; False where the relay cannot learn of it."""
         try:
-            await asyncio.to_thread(self._relay_writer.write, compilation)
+            is_new = await asyncio.to_thread(self._relay_writer.write, compilation)
         except OSError as error:
             self._data_plane.refuse(f"the relay's configuration cannot be written to --state-dir ({error.strerror})")
             return False
+        if is_new:
+            try:
+                await reload_relay(self._settings.relay_dir, _RELAY_ANSWERS_S)
+            except RelayUnreachable as error:  # it reads the file when it starts
+                _log.info("relay_not_told", extra={"reason": str(error)})
         return True
 
     def _take_state(self) -> SavedState:
@@ -156,6 +164,15 @@ class Bridge:
             outcomes=view_outcomes(self._data_plane.outcomes()),
             limitations=view_limitations(self._compilation.reports),
         )
+
+    async def relay(self) -> RelayView | None:
+        if not self._compilation.routings:
+            return None
+        try:
+            status = await fetch_status(self._settings.relay_dir, _RELAY_ANSWERS_S)
+        except RelayUnreachable as error:
+            return RelayView(error=str(error))
+        return view_relay(status, self._compilation.upstreams)
 
     def accepted(self) -> Iterator[AcceptedResource]:
         held = self._client.resources()

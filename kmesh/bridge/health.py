@@ -32,7 +32,7 @@ def _unattached(status: StatusView) -> Iterator[str]:
         yield "no program is loaded, connections go where the application sends them"
     for program in status.programs:
         missing = [path for path in status.cgroups if path not in program.cgroups]
-        if missing:
+        if missing and not program.runs_by:
             yield f"{program.name} is not attached to {', '.join(missing)}"
 
 

@@ -179,6 +179,11 @@ class Settings:
     )
 
     @property
+    def relay_dir(self) -> Path:
+        """Where the relay keeps what does not outlive a boot, its control socket among it."""
+        return self.api_socket.with_suffix(".relay")
+
+    @property
     def is_serving(self) -> bool:
         """Whether the bridge is to run, and not only to act and exit."""
         return not (self.uninstall or self.version)

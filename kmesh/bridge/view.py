@@ -90,6 +90,8 @@ class ProgramView:
     """Paths it is attached to."""
     verified_instructions: int
     loaded_at: datetime
+    runs_by: str = ""
+    """The map whose sockets run it, or through which other programs call it; "" for one of cgroups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +208,19 @@ class AcceptedResource:
 class BridgeView(Protocol):
     """A running bridge, as the admin API asks it.
 
-    Each method is called in the event loop and returns at once. The iterables are consumed later, in a worker
-    thread and piece by piece, so they may only read what no longer changes, or the kernel.
+    Each method is called in the event loop and returns at once, but for `relay`. The iterables are consumed later, in
+    a worker thread and piece by piece, so they may only read what no longer changes, or the kernel.
     """
 
     def version(self) -> VersionView: ...
 
-    def status(self) -> StatusView: ...
+    def status(self) -> StatusView:
+        """Without the relay's part."""
+        ...
+
+    async def relay(self) -> RelayView | None:
+        """What the relay says of itself, or why it says nothing, within seconds; None as in StatusView."""
+        ...
 
     def accepted(self) -> Iterable[AcceptedResource]:
         """The accepted resources of every type."""

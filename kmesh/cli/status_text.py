@@ -139,7 +139,7 @@ def _programs(programs: Sequence[pb.Program], now: datetime, paint: Paint) -> It
             item.tag,
             f"{item.verified_instructions:,}",
             format_age(item.loaded_at, now),
-            ", ".join(item.cgroups) or "none",
+            ", ".join(item.cgroups) or (f"by {item.runs_by}" if item.runs_by else "none"),
         )
         for item in programs
     ]

@@ -19,8 +19,8 @@ __all__ = ["add_to"]
 
 _TEXT = """\
 Programs and maps outlive the bridge on purpose, so that connections are balanced while it restarts. This command
-detaches and removes those of one instance, and nothing else. Established connections stay; new ones then go where the
-application sends them.
+detaches and removes those of one instance, and nothing else. Established connections stay, but those that are routed
+by request, which the relay holds and which end with it; new ones then go where the application sends them.
 
 Stop the bridge first.
 
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     if not (options.yes or _is_agreed(options.instance)):
         print("nothing removed")
         return 0
-    removed = _remove(options.instance, options.bpffs)
+    removed = _remove(options.instance, options.bpffs, socket_path(options).with_suffix(".relay"))
     for item in removed:
         print(f"removed {item}")
     if not removed:
@@ -52,11 +52,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _remove(instance: str, bpffs: Path) -> list[str]:
+def _remove(instance: str, bpffs: Path, runtime_dir: Path) -> list[str]:
     from kmesh.kernel.uninstall import uninstall  # here, so that no other command loads what speaks to the kernel
+    from kmesh.relay.record import end_relay
 
     try:
-        return uninstall(instance, bpffs)
+        return uninstall(instance, bpffs) + end_relay(runtime_dir)
     except PermissionError as error:
         raise ConfigError(f"cannot remove {error.filename}: run kmeshctl as root") from error
     except OSError as error:

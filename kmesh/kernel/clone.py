@@ -7,6 +7,7 @@ shared until this process writes to it; make the child early, when there is litt
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -27,7 +28,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def start_holder(name: str) -> int:
     """Start the child and return its process id; `name` (15 characters at most) is what `ps` calls it.
 
-    It is in a process group of its own, is killed by no shortage of memory, and is reaped as any child.
+    It is in a process group of its own, is killed by no shortage of memory where this process may say so, and is
+    reaped as any child.
     Raises: OSError.
     """
     stack = ctypes.create_string_buffer(_STACK_BYTES)
@@ -47,7 +49,8 @@ def start_holder(name: str) -> int:
     if pid < 0:
         raise OSError(error, f"clone: {os.strerror(error)}")
     os.setpgid(pid, 0)
-    Path(f"/proc/{pid}/oom_score_adj").write_bytes(_NEVER_BY_OOM)
+    with contextlib.suppress(PermissionError):  # it takes CAP_SYS_RESOURCE
+        Path(f"/proc/{pid}/oom_score_adj").write_bytes(_NEVER_BY_OOM)
     return pid
 
 

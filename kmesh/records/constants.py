@@ -372,8 +372,8 @@ class StreamEvent(IntEnum):
     """The answer that comes on the upstream connection is the relay's to carry, from its first byte. `detail`: why, a
     Handover."""
     BREACH = 4
-    """Bytes came that no request asked for, on a connection that is pooled (`client` is 0) or bound: it is to be reset.
-    It is among the unfit."""
+    """Bytes came that no request asked for, on a connection that is pooled (`client` is 0) or bound. It is among the
+    unfit, and is to be reset."""
     CLIENT_GONE = 5
     """An answer found its client no more."""
     ENDED = 6
@@ -388,5 +388,5 @@ class StreamEvent(IntEnum):
     """connect() was refused: the namespace has no acceptor. `detail`: id of the process in the first PID namespace.
     Told once: its element of km_acceptor, without ports, is to be filled, or deleted so that it is told again."""
     ANSWER_REST = 10
-    """An answer of which some was delivered is the relay's to carry on, from its connection's first unread byte, which
-    stands where the exchange's `phase` and `remaining` say. `detail`: why, a Handover."""
+    """An answer of which some was delivered is the relay's to carry on, from its connection's first unread byte,
+    which stands where the exchange's `phase` and `remaining` say. `detail`: why, a Handover."""

@@ -18,7 +18,6 @@ import contextlib
 import select
 import socket
 import struct
-from collections.abc import Callable
 
 __all__ = ["Channel", "Readiness"]
 
@@ -71,8 +70,6 @@ class Channel:
         """The other side sends no more, though it may still read."""
         self.is_lost = False
         """Reset, or closed in both directions."""
-        self.when_ended: Callable[[], None] | None = None
-        """Called once, at the first of these two."""
         self._readiness = readiness
         self._is_readable = self._is_writable = False
         self._reader: asyncio.Future[None] | None = None
@@ -102,7 +99,6 @@ class Channel:
 
     def note(self, events: int) -> None:
         """What epoll says of the socket."""
-        is_first = not (self.has_ended or self.is_lost)
         if events & (select.EPOLLRDHUP | _LOSS):
             self.has_ended = True
         if events & _LOSS:
@@ -115,8 +111,6 @@ class Channel:
         if events & (select.EPOLLOUT | _LOSS):
             self._is_writable = True
             _wake(self._writer)
-        if is_first and self.has_ended and self.when_ended:
-            self.when_ended()
 
     # Bytes
 

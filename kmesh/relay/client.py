@@ -26,10 +26,10 @@ from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed
 from kmesh.relay.channel import Channel
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
 from kmesh.relay.exchange import Asked, Exchange, Progress, Times, note_asked
-from kmesh.relay.forwarding import HeadRewrite
-from kmesh.relay.framing import BadFraming, Framer
+from kmesh.relay.forwarding import HeadRewrite, forward_request
+from kmesh.relay.framing import BadFraming, Framer, NoBody
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
-from kmesh.relay.pump import Lost, Slot, peek_head, send_all
+from kmesh.relay.pump import Direction, Lost, Slot, peek_head, send_all
 from kmesh.relay.replies import REQUEST_TIMEOUT, write_refusal, write_reply
 from kmesh.relay.undetected import Begun, copy_both_ways, list_clusters, wait_for_first_bytes
 
@@ -40,6 +40,9 @@ HEAD_S = 60.0
 _LINGER_S = 1.0
 """How long what a client still sends is dropped, so that it can read the answer that it was closed with."""
 _LINGER_BYTES = 1024 * 1024
+_TRIES = 4
+"""Of upstream connections that may turn out to be closed."""
+_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 _ASK_AGAIN_S = 0.05
 """While the kernel has an exchange in flight, and its end was not told."""
 
@@ -332,41 +335,65 @@ class Client:
                 assert_never(decision)
 
     async def _relay(self, head: RequestHead, to: ToCluster) -> bool:
+        """Returns whether the client's connection goes on. Raises: Lost, BadFraming, TimeoutError.
+
+        A connection that served another exchange may have been closed meanwhile: where it is safe, another is tried.
+        """
         start = self.channel.taken
-        try:
-            upstream = await self._around.dial(self.netns, to)
-        except Unreachable as unreachable:
-            return await self._reply_to(head, unreachable.status, unreachable.body, rewrite=to.rewrite_answer)
-        is_clean = False
+        for left in range(_TRIES - 1, -1, -1):
+            untaken = head.length - (self.channel.taken - start)
+            try:
+                upstream = await self._around.dial(self.netns, to)
+            except Unreachable as why:
+                return await self._reply_to(head, why.status, why.body, rewrite=to.rewrite_answer, untaken=untaken)
+            given, taken = upstream.given, upstream.taken
+            exchange, is_clean = await self._begin(head, to, upstream, is_taken=not untaken), False
+            try:
+                ending = await exchange.carry()
+                is_clean = ending.upstream_is_clean
+                return ending.client_goes_on
+            except Failed as failed:
+                if left and given and upstream.taken == taken and failed.body == TERMINATION and _is_safe(head):
+                    continue
+                return await self._reply_failed(head, to, failed, start, is_complete=exchange.is_sent)
+            finally:
+                self._around.release(upstream, is_clean)
+        raise AssertionError("the last try returns or raises")
+
+    async def _begin(self, head: RequestHead, to: ToCluster, upstream: Channel, *, is_taken: bool) -> Exchange:
+        """`is_taken`: the head is no longer in the client's queue, and is sent here. Raises: Lost (the client)."""
         asked = note_asked(head, edits=to.rewrite_answer is not None)
-        exchange = Exchange(
+        slot = self._around.begin_exchange(self, upstream, asked)
+        if is_taken:
+            with contextlib.suppress(Lost):  # as the exchange will see
+                await send_all(upstream, forward_request(head, to.rewrite_request))
+            if slot:
+                slot.plan(Direction.REQUEST, NoBody().state, 0, upstream.given)
+        return Exchange(
             self.channel,
             upstream,
-            head,
-            asked=asked,
+            None if is_taken else head,
+            asked=asked & ~Asked.EDITS if is_taken else asked,
             before_last=self._grant,
             times=Times(answer_s=to.timeout_s, idle_s=to.idle_timeout_s),
+            progress=Progress(request=NoBody()) if is_taken else None,
             rewrite_request=to.rewrite_request,
             rewrite_answer=to.rewrite_answer,
-            slot=self._around.begin_exchange(self, upstream, asked),
+            slot=slot,
         )
-        try:
-            ending = await exchange.carry()
-            is_clean = ending.upstream_is_clean
-            return ending.client_goes_on
-        except Failed as failed:
-            untaken = head.length - (self.channel.taken - start)
-            return await self._reply_to(
-                head,
-                failed.status,
-                failed.body,
-                rewrite=to.rewrite_answer,
-                closes=failed.closes,
-                untaken=max(untaken, 0),
-                is_complete=exchange.is_sent,
-            )
-        finally:
-            self._around.release(upstream, is_clean)
+
+    async def _reply_failed(
+        self, head: RequestHead, to: ToCluster, failed: Failed, start: int, *, is_complete: bool
+    ) -> bool:
+        return await self._reply_to(
+            head,
+            failed.status,
+            failed.body,
+            rewrite=to.rewrite_answer,
+            closes=failed.closes,
+            untaken=max(head.length - (self.channel.taken - start), 0),
+            is_complete=is_complete,
+        )
 
     # Answers
 
@@ -421,3 +448,8 @@ class Client:
 
 
 _linger_window = memoryview(bytearray(65536))
+
+
+def _is_safe(head: RequestHead) -> bool:
+    """Whether it may be sent twice: RFC 9110 section 9.2.1, and nothing of it is needed but the head."""
+    return head.method in _SAFE and head.body is Body.NONE

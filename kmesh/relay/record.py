@@ -135,12 +135,12 @@ def end_relay(runtime_dir: Path) -> list[str]:
     done = []
     if record:
         if record.relay.kill():
-            done.append(f"relay process {record.relay.pid}")
+            done.append(f"relay process {record.relay.pid} of {runtime_dir}")
         record = read_record(runtime_dir) or record  # as it was left
         for journal in (record.journal, *record.others):
             keeper = find_keeper(journal) if journal else None
             if keeper and keeper.kill():
-                done.append(f"keeper process {keeper.pid}")
+                done.append(f"keeper process {keeper.pid} of {runtime_dir}")
     if runtime_dir.is_dir():
         for path in runtime_dir.iterdir():
             path.unlink()

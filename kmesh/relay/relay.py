@@ -92,6 +92,8 @@ class Relay:
             stack.callback(self._readiness.close)
             self._upstreams = Upstreams(self._note_end)
             stack.callback(self._upstreams.close)
+            self._events = Events(self._tables.events, self._hear)
+            stack.callback(self._events.close)
             self._remove_leftovers()
             self._acceptors = Acceptors(self._tables, self._accept)
             self._namespaces = Namespaces(
@@ -111,8 +113,6 @@ class Relay:
             stack.callback(self._spares.close)
             stack.callback(self._reset_clients)
             stack.push_async_callback(self._tasks.close)
-            self._events = Events(self._tables.events, self._hear)
-            stack.callback(self._events.close)
             await stack.enter_async_context(self._namespaces)
             self._sweeper = Sweeper(self._tables, lambda: self.pools.stale)
             self._stack = stack.pop_all()
@@ -211,8 +211,7 @@ class Relay:
     def release(self, upstream: Channel, clean: bool) -> None:
         origin = self._spares.forget(upstream)
         if not clean or origin is None or upstream.is_lost:
-            if not upstream.is_lost:
-                upstream.reset()
+            upstream.reset()  # one that is lost holds a descriptor still; one that is closed minds no more
             return
         if self.pools.wants(origin.netns, origin.cluster):
             sock = upstream.release()

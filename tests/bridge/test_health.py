@@ -49,6 +49,9 @@ def limited(*effects: Effect) -> StatusView:
             ["1 network namespace without an acceptor, HTTP connections from there are refused"],
             id="no acceptor",
         ),
+        pytest.param(
+            replace(OK, programs=(replace(OK.programs[0], cgroups=(), runs_by="km_clients"),)), [], id="of sockets"
+        ),
         pytest.param(replace(OK, relay=None), [], id="nothing for a relay to do"),
         pytest.param(
             limited(Effect.REFUSED),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kmesh.bridge.settings import OPTIONS
-from kmesh.kernel.hooks import HOOKS
+from kmesh.kernel.hooks import HOOKS, PROGRAMS
 from kmesh.maps.image import MapName
 from tests.support.bridge import KMESHCTL, Bridge
 from tests.support.client import Client
@@ -178,8 +178,10 @@ def test_status_has_what_an_operator_asks_for(bridge: Bridge, client: Client) ->
     assert all(row["version"] and row["nonce"] and not row["last_nack"] for row in types.values())
     assert types["EDS"]["resources"] == 1
     assert status["snapshot"]["endpoints"] == 2
-    assert {row["name"] for row in status["programs"]} == set(HOOKS)
-    assert all(row["cgroups"] == [str(bridge.sandbox.pods)] for row in status["programs"])
+    programs = {row["name"]: row for row in status["programs"]}
+    assert programs.keys() == PROGRAMS.keys()
+    assert all(programs[name]["cgroups"] == [str(bridge.sandbox.pods)] for name in HOOKS)
+    assert programs["km_msg"]["runs_by"] == "km_clients"
     assert {row["name"] for row in status["maps"]} == {name.value for name in MapName}
     assert all(0 <= row["used"] <= row["max_entries"] and row["bytes"] for row in status["maps"])
     assert len(status["apply"]["image_digest"]) == 32

@@ -60,7 +60,7 @@ def both(request: pytest.FixtureRequest) -> Iterator[Both]:
         sandbox = stack.enter_context(Sandbox())
         ours, theirs = (stack.enter_context(Recorder(request.param)) for _ in range(2))
         clusters = dict.fromkeys("ab", ours.address)
-        mesh = stack.enter_context(http_mesh(sandbox, clusters, pool_size=64, is_hostile=True))
+        mesh = stack.enter_context(http_mesh(sandbox, clusters, pool_size=64))
         envoy = stack.enter_context(envoy_before(dict.fromkeys("ab", theirs.address)))
         yield Both(mesh, ours, envoy, theirs)
 

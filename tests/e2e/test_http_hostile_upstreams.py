@@ -49,7 +49,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[HttpMesh]:
         sandbox = stack.enter_context(Sandbox())
         clusters = {"b": stack.enter_context(odd_server("b")), "h": stack.enter_context(hostile_server())}
         clusters["e"] = stack.enter_context(hostile_server(speaks_first=True))
-        yield stack.enter_context(http_mesh(sandbox, clusters, pool_size=POOL, is_hostile=request.param == "hostile"))
+        yield stack.enter_context(http_mesh(sandbox, clusters, pool_size=POOL))
 
 
 def run(mesh: HttpMesh, code: str, *arguments: str) -> Any:

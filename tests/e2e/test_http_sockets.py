@@ -364,7 +364,7 @@ ENDS = {
     "the server ends with its answer": """
         s = connect()
         s.sendall(request("/a/close"))
-        same(read(s, 1000), b"HTTP/1.1 200 OK\\r\\n\\r\\na")
+        same(read(s, 1000), b"HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\na")
         same(s.recv(10), b"")
     """,
     "closed with an answer that no one reads": """

@@ -229,6 +229,34 @@ def test_an_answer_lost_in_flight_resets_the_client():
     assert len(_run(work).forgotten) == 1
 
 
+# Upstream connections that served another exchange
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_request_lost_to_a_connection_that_was_closed_is_sent_again_where_it_is_safe(method, reset):
+    answers = []
+
+    async def work(relay, server):
+        async with _upstream(relay) as (one, far_one), _upstream(relay) as (two, far_two):
+            for spare, far in ((one, far_one), (two, far_two)):
+                assert spare.send(b"x") == 1
+                await far.read(1)
+                if reset:
+                    far.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                far.sock.close()
+                relay.spares.append(spare)
+            async with _peer(relay) as peer:
+                await peer.send(write_shape(target=b"/x", method=method) + _NOT_FOUND)
+                answers.append(await peer.read_until(b"ok" if method == b"GET" else b"connection termination"))
+                assert (await peer.read(12)) == b"HTTP/1.1 404"
+            assert len(server.requests) == (method == b"GET")
+
+    relay = _run(work)
+    assert answers[0].startswith(b"HTTP/1.1 200 " if method == b"GET" else b"HTTP/1.1 503 ")
+    assert relay.released == ([False, False, True] if method == b"GET" else [False])
+
+
 # Ends
 
 

@@ -220,13 +220,12 @@ def test_nothing_to_carry_is_carried_at_once():
 
 def test_the_end_of_the_other_side_is_told_while_its_bytes_lie_unread():
     async def work(ends):
-        told = asyncio.Event()
-        ends.source.when_ended = told.set
         await asyncio.get_running_loop().sock_sendall(ends.client, b"abc")
         await asyncio.sleep(0.01)
         assert not ends.source.has_ended
         ends.client.shutdown(socket.SHUT_WR)
-        await asyncio.wait_for(told.wait(), 5)
+        await ends.source.readable()  # the bytes
+        await ends.source.readable()
         assert ends.source.has_ended and not ends.source.is_lost
         assert ends.source.peek(memoryview(bytearray(9))) == 3
 

@@ -44,7 +44,8 @@ class FramingHarness:
 
     def frame_request(self, automaton: int, message: bytes) -> RequestFrame | Handover:
         """km_read_head(), and what km_msg_send() decides before it looks for a connection."""
-        body, head_length, handover, is_plain, *_, closes = self._run(automaton, message, is_answer=False, is_head=False)
+        result = self._run(automaton, message, is_answer=False, is_head=False)
+        body, head_length, handover, is_plain, *_, closes = result
         if not is_plain:
             return Handover(handover)
         is_head = bool(_CASE.unpack_from(self._case)[4])

@@ -1,7 +1,7 @@
 """A mesh that routes HTTP/1.1 request by request, for tests of clients and servers end to end.
 
 Tests know `HttpMesh` alone: where to connect to, from which cgroup, and how many exchanges the kernel and the relay
-have carried. `http_mesh` makes one of the real programs and, at their other end, a stand-in for the relay.
+have carried. `http_mesh` makes one of the real programs and, at their other end, the relay.
 """
 
 from __future__ import annotations
@@ -78,29 +78,25 @@ def http_mesh(
     *,
     weights: Mapping[str, int] | None = None,
     pool_size: int = 4,
-    is_hostile: bool = False,
     netns: str = "",
 ) -> Iterator[HttpMesh]:
-    """`is_hostile`: a stand-in that is not fit for hostile requests sends none on; it answers 503.
-    `netns`: the name in /run/netns of the clients' namespace, where that is another; a stand-in is in one only.
-    """
+    """`netns`: the name in /run/netns of the clients' namespace, where that is another."""
     kernel = open_kernel(sandbox, probe_features())
     routes = make_routes(*clusters, weights=weights)
     with L7Mesh(kernel, routes, clusters, pool_size=pool_size, netns=netns) as mesh:
-        mesh.relay.sends_on = not is_hostile
-        yield _StandIn(sandbox, VIP, clusters, mesh)
+        yield _InProcess(sandbox, VIP, clusters, mesh)
 
 
 @dataclass(frozen=True, slots=True)
-class _StandIn:
+class _InProcess:
     sandbox: Sandbox
     vip: SocketAddress
     clusters: Mapping[str, Address]
     mesh: L7Mesh
 
     def count(self) -> Carried:
-        counts = self.mesh.relay.counts
-        return Carried(kernel=self.mesh.relay.exchanges, relay=counts["relayed"] + counts["ANSWER"])
+        count = self.mesh.count()
+        return Carried(kernel=count.kernel, relay=count.relay + count.answers)
 
 
 class carried:

@@ -49,6 +49,8 @@ class PlainRelay:
     is_kernels: bool = False
     """What `claim` denies."""
     make_slot: Callable[[Client, Channel, Asked], Slot] | None = None
+    spares: list[Channel] = field(default_factory=list)
+    """Connections that dialling gives first."""
     flying: int = 0
     """What `in_flight` says."""
     has_bound: bool = False
@@ -78,6 +80,8 @@ class PlainRelay:
         return self.decide_on(head)
 
     async def dial(self, netns: int, to: ToCluster) -> Channel:
+        if self.spares:
+            return self.spares.pop(0)
         if self.unreachable:
             raise self.unreachable
         sock = socket.socket()

@@ -225,6 +225,9 @@ class SampleBridge:
     def status(self) -> StatusView:
         return self.answer
 
+    async def relay(self) -> RelayView | None:
+        return self.answer.relay
+
     def accepted(self) -> Iterator[AcceptedResource]:
         return iter(sample_resources())
 

@@ -468,6 +468,11 @@ class Program(betterproto2.Message):
         6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
 
+    runs_by: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The map whose sockets run it, or through which other programs call it; empty for one of cgroups.
+    """
+
 
 default_message_pool.register_message("kmesh.admin.v1", "Program", Program)
 

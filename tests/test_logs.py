@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kmesh
-from kmesh.bridge.logs import configure_logging
+from kmesh.logs import configure_logging
 
 logger = logging.getLogger("kmesh.test")
 TIME = "2026-03-01T10:00:00.123Z"
