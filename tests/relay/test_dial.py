@@ -15,7 +15,7 @@ from kmesh.records.constants import Action, Reason
 from kmesh.relay.dial import SEND_BYTES, DialError, Dialler
 from kmesh.relay.namespaces import Namespace
 from tests.kernel.conftest import Kernel
-from tests.support.records import alias_node, backend, cluster, cursor_node, image
+from tests.support.records import alias_node, backend, cluster, cursor_node, frontend, image
 
 STAY = 2**32 - 1
 
@@ -159,8 +159,6 @@ from kmesh.relay.namespaces import Namespace
 dialled = asyncio.run(Dialler(Path(sys.argv[1])).dial(Namespace(0, 0, -1, None), int(sys.argv[2]), timeout_s=1))
 print(dialled.sock.getpeername()[1])
 """
-    from tests.support.records import frontend
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = address(server.getsockname()[1])
         number, record = backend(here)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from kmesh.kernel import bpf
 from kmesh.kernel.namespaces import NamespaceThread, find_namespace, namespace_cookie
+from kmesh.model.address import SocketAddress
+from kmesh.records.layout import PEER, PEER_KEY
 from kmesh.relay.acceptors import Acceptors
 from kmesh.relay.cgroup_scan import CgroupScan
 from kmesh.relay.namespaces import Namespace, Namespaces
@@ -45,6 +48,10 @@ def pod(sandbox: Sandbox) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+def start_in(cgroup: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["/bin/sh", "-c", f"echo 0 > {cgroup}/cgroup.procs; exec {' '.join(PAUSE)}"])
 
 
 class Told:
@@ -115,7 +122,7 @@ def test_a_pod_in_a_cgroup_made_later(sandbox: Sandbox) -> None:
         async with watched(sandbox.pods) as (_, told):
             below = sandbox.pods / "slice" / "container"
             below.mkdir(parents=True)
-            process = subprocess.Popen(["/bin/sh", "-c", f"echo 0 > {below}/cgroup.procs; exec {' '.join(PAUSE)}"])
+            process = start_in(below)
             try:
                 assert await until(lambda: len(told.opened) == 2, 2) < 0.3
             finally:
@@ -184,7 +191,7 @@ def test_acceptors_before_the_loopback_is_up(kernel: Kernel) -> None:
         namespace = Namespace(0, namespace_cookie(probe), fd, thread)
         await acceptors.open(namespace)
         enter = ["nsenter", f"--net=/proc/{pid}/ns/net"]
-        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
+        await asyncio.to_thread(subprocess.run, [*enter, "ip", "link", "set", "lo", "up"], check=True)
         port4, port6 = acceptors.ports(namespace.cookie)
         assert port4
         assert port6
@@ -215,10 +222,6 @@ def test_acceptors_before_the_loopback_is_up(kernel: Kernel) -> None:
 
 def note_peer(kernel: Kernel, netns: int, port: int) -> None:
     """As km_sockops does."""
-    from kmesh.kernel import bpf
-    from kmesh.model.address import SocketAddress
-    from kmesh.records.layout import PEER, PEER_KEY
-
     fd = bpf.get_object(kernel.build.maps_dir / "km_peer")
     asked = SocketAddress.parse("10.0.0.1", 80)
     key = PEER_KEY.pack(netns, SocketAddress.parse("127.0.0.1", 0).addr16, socket.htons(port))
