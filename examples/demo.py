@@ -126,10 +126,6 @@ class Demo:
         out, _ = status.communicate(timeout=_ANSWER_S)
         return json.loads(out) if out else {}
 
-    def has_relay(self) -> bool:
-        """Whether one runs: without it requests that are routed one by one are refused."""
-        return bool(self.status()["relay"]["pid"])
-
     def carried(self) -> tuple[int, int]:
         """Exchanges so far, of the kernel and of the relay."""
         relay = self.status()["relay"]
@@ -206,14 +202,14 @@ def _run(demo: Demo, stays: bool) -> bool:
     bridge = demo.start_bridge()
     print(f"Ready. Each row: connections from an enrolled process to a service address, {SERVICES[0].file} first.\n")
     is_right = _show_services(demo)
-    if demo.has_relay():
-        print("Requests that are routed one by one, over one connection each:\n")
-        is_right &= _show_requests(demo)
+    print("Requests that are routed one by one, over one connection each:\n")
+    is_right &= _show_requests(demo)
 
-    print("The bridge is killed with -9. Its programs are pinned, so the same again, with no process of kmesh's:\n")
+    print("The bridge is killed with -9. Its programs are pinned and its relay goes on, so the same again:\n")
     bridge.kill()
     bridge.wait()
     is_right &= _show_services(demo)
+    is_right &= all(is_right for service in REQUESTS for is_right, _ in _request_rows(service, demo.ask(service)))
 
     bridge = demo.start_bridge()
     operations = demo.status()["apply"].get("operations", 0)

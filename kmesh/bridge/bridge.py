@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 import platform
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from kmesh.bridge.data_plane import DataPlane
 from kmesh.bridge.dns_clusters import DnsClusters
 from kmesh.bridge.intake import Intake
 from kmesh.bridge.relay_configuration import RelayConfigurationWriter
+from kmesh.bridge.relay_process import RelayCommand, RelayProcess
 from kmesh.bridge.relay_status import view_relay
 from kmesh.bridge.resolver import Resolver
 from kmesh.bridge.settings import Settings
@@ -39,6 +41,7 @@ from kmesh.maps.image import EMPTY, MapImage, Record
 from kmesh.model.address import HostAddress
 from kmesh.model.endpoint import ClusterLoadAssignment
 from kmesh.model.snapshot import Snapshot
+from kmesh.relay.configuration import CONFIGURATION_FILE
 from kmesh.relay.control import RelayUnreachable, fetch_status, reload_relay
 from kmesh.xds.client import AdsClient, AdsConfig, Variant
 from kmesh.xds.resources import ALL
@@ -50,6 +53,8 @@ __all__ = ["Bridge", "ConfigFiles", "read_config_files", "run_bridge"]
 
 _log = logging.getLogger(__name__)
 _RELAY_ANSWERS_S = 5.0
+_RELAY_STARTS_S = 5.0
+_RELAY_POLL_S = 0.05
 _NOTHING = Compilation(image=EMPTY, program=Program())
 
 
@@ -70,6 +75,8 @@ class Bridge:
         )
         self._writer = StateWriter(settings.state_dir, self._take_state)
         self._relay_writer = RelayConfigurationWriter(settings.state_dir)
+        self._relay_process = RelayProcess(_relay_command(settings, data_plane))
+        self._needs_relay = asyncio.Event()
         self._compiler = Compiler()
         self._changed = asyncio.Event()
         self._served = Snapshot()
@@ -81,6 +88,7 @@ class Bridge:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._serve_snapshots())
+            tasks.create_task(self._run_relay())
             tasks.create_task(self._dns.run())
             tasks.create_task(self._client.run())
             tasks.create_task(self._writer.run())
@@ -125,12 +133,27 @@ class Bridge:
         except OSError as error:
             self._data_plane.refuse(f"the relay's configuration cannot be written to --state-dir ({error.strerror})")
             return False
-        if is_new:
-            try:
-                await reload_relay(self._settings.relay_dir, _RELAY_ANSWERS_S)
-            except RelayUnreachable as error:  # it reads the file when it starts
-                _log.info("relay_not_told", extra={"reason": str(error)})
+        if is_new and compilation.routings:
+            self._needs_relay.set()
+            await self._reload_relay()
         return True
+
+    async def _reload_relay(self) -> None:
+        """Or wait until it has started, which comes to the same. Not for ever: it reads the file when it starts."""
+        deadline = time.monotonic() + _RELAY_STARTS_S
+        while True:
+            try:
+                return await reload_relay(self._settings.relay_dir, _RELAY_ANSWERS_S)
+            except RelayUnreachable as error:
+                if time.monotonic() >= deadline:
+                    _log.warning("relay_not_told", extra={"reason": str(error)})
+                    return
+            await asyncio.sleep(_RELAY_POLL_S)
+
+    async def _run_relay(self) -> None:
+        """From the first configuration that needs it."""
+        await self._needs_relay.wait()
+        await self._relay_process.run()
 
     def _take_state(self) -> SavedState:
         resources = {
@@ -171,7 +194,8 @@ class Bridge:
         try:
             status = await fetch_status(self._settings.relay_dir, _RELAY_ANSWERS_S)
         except RelayUnreachable as error:
-            return RelayView(error=str(error))
+            found = self._relay_process.id
+            return RelayView(pid=found.pid if found else 0, error=self._relay_process.error or str(error))
         return view_relay(status, self._compilation.upstreams)
 
     def accepted(self) -> Iterator[AcceptedResource]:
@@ -207,6 +231,17 @@ def _ads_config(settings: Settings, server: HostAddress | Path) -> AdsConfig:
         tls=partial(build_ssl_context, settings) if settings.tls else None,
         server_name=settings.tls_server_name or "",
         token_file=settings.token_file,
+    )
+
+
+def _relay_command(settings: Settings, data_plane: DataPlane) -> RelayCommand:
+    return RelayCommand(
+        maps_dir=data_plane.build.maps_dir,
+        configuration=settings.state_dir / CONFIGURATION_FILE,
+        runtime_dir=settings.relay_dir,
+        cgroups=tuple(map(Path, data_plane.cgroups)),
+        log_format=settings.log_format,
+        log_level=settings.log_level,
     )
 
 
