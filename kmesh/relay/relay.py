@@ -208,7 +208,7 @@ class Relay:
         raise AssertionError("the last try returns or raises")
 
     def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
-        if self._spares.is_noted(upstream):
+        if not upstream.is_mapped:  # else its answer is counted already
             stream = self._tables.read_stream(client.cookie)
             self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
         return None
