@@ -146,11 +146,11 @@ class Pools:
         pool.free[upstream.cookie] = upstream
         return True
 
-    def drop(self, upstream: Upstream, *, reset: bool = False) -> None:
-        """Close it, whatever it is doing. Returns nothing to anybody."""
+    def drop(self, upstream: Upstream, *, reset: bool = False, is_last: bool = False) -> None:
+        """Close it, whatever it is doing. `is_last`: its client is no more."""
         pool = self.pools.get((upstream.netns, upstream.cluster))
         if upstream.client:
-            self._tables.unbind(upstream.client, upstream.cluster, upstream.cookie)
+            self._tables.unbind(upstream.client, upstream.cluster, upstream.cookie, is_last=is_last)
             self._upstreams.close_one(upstream, reset=reset)
             self._tables.delete_upstream(upstream.cookie)
         elif pool:

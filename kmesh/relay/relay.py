@@ -29,6 +29,7 @@ from random import randrange
 from typing import Self
 
 from kmesh.compiler.ir import Undetected
+from kmesh.model.address import SocketAddress
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.records.constants import AnswerState, BodyPhase, Handover, StreamEvent
 from kmesh.relay.acceptors import Acceptors
@@ -71,6 +72,8 @@ class Relay:
         """Clients that send no more, and wait for an answer."""
         self._answering: Counter[int] = Counter()
         """Answers that are being relayed, by client."""
+        self._asked: dict[int, SocketAddress] = {}
+        """What each client's connect() named."""
         self._clients_in: Counter[int] = Counter()
         """By namespace."""
         self._kernel_exchanges = 0
@@ -183,7 +186,9 @@ class Relay:
     def claim(self, client: int) -> bool:
         return self._tables.claim_stream(client)
 
-    async def dial(self, netns: int, to: ToCluster) -> Channel:
+    async def dial(self, client: Client, to: ToCluster) -> Channel:
+        """One to the address that the client asked for belongs to no pool, and is nobody else's."""
+        netns, asked = client.netns, self._asked.get(client.cookie)
         channel = self._spares.take(netns, to.cluster_id)
         if channel:
             return channel
@@ -192,18 +197,21 @@ class Relay:
             raise Unreachable(NO_HEALTHY_UPSTREAM)
         for left in range(to.connect_retries, -1, -1):
             try:
-                dialled = await self._dialler.dial(namespace, to.cluster_id, timeout_s=to.connect_timeout_s)
+                dialled = await self._dialler.dial(
+                    namespace, to.cluster_id, timeout_s=to.connect_timeout_s, asked=asked
+                )
             except DialError as error:
                 if not left or error.is_final:
                     raise Unreachable(error.body, error.status) from None
                 continue
             channel = Channel(dialled.sock, self._readiness)
-            self._spares.note(channel, Origin(netns, to.cluster_id, dialled.backend))
+            if dialled.backend:
+                self._spares.note(channel, Origin(netns, to.cluster_id, dialled.backend))
             return channel
         raise AssertionError("the last try returns or raises")
 
     def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
-        if self._spares.is_noted(upstream):
+        if not upstream.is_mapped:  # else its answer is counted already
             stream = self._tables.read_stream(client.cookie)
             self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
         return None
@@ -242,13 +250,14 @@ class Relay:
     def forget(self, client: Client) -> None:
         if self.clients.pop(client.cookie, None) is None:
             return
+        del self._asked[client.cookie]
         self._events.take()
         self._half_closed.discard(client.cookie)
         self._clients_in[client.netns] -= 1
-        for upstream in self._upstreams.of_client(client.cookie):
-            self.pools.drop(upstream)
-        stream = self._tables.delete_client(client.cookie)
+        stream = self._tables.take_stream(client.cookie)
         self._kernel_exchanges += stream.exchanges if stream else 0
+        for upstream in self._upstreams.of_client(client.cookie):
+            self.pools.drop(upstream, is_last=True)
 
     # Accepting
 
@@ -262,6 +271,7 @@ class Relay:
             surroundings=self,
         )
         self.clients[peer.client] = client
+        self._asked[peer.client] = peer.asked
         self._clients_in[namespace.cookie] += 1
         self._tasks.start(client.serve())
 
