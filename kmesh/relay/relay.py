@@ -294,6 +294,10 @@ class Relay:
                 if client:
                     client.note_ended()
                     self._close_if_over(event.client)
+            case kind if kind.name == "RETURNED":
+                self.pools.note_returned(event.upstream)
+            case kind if kind.name == "NO_ACCEPTOR":
+                self._namespaces.note_process(event.detail)
 
     def _hand_answer(self, event: Event) -> None:
         upstream = self._upstreams.get(event.upstream)
