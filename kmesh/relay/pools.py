@@ -241,7 +241,7 @@ class Pools:
 
     def _forget_popped(self, pool: Pool, raw: bytes) -> None:
         (cookie,) = ID.unpack(raw)
-        if cookie not in pool.free and cookie not in pool.stale:
+        if cookie not in pool.free and self._upstreams.get(cookie):
             bpf.push(pool.queue, raw)  # a program put it back a moment ago, and RETURNED is to be heard yet
             return
         upstream = pool.free.pop(cookie, None)
@@ -270,10 +270,10 @@ class Pools:
             raw = bpf.pop(pool.queue, ID.size)
             if raw is None:
                 break
-            if ID.unpack(raw)[0] in pool.stale:
-                self._forget_popped(pool, raw)
-            else:
+            if ID.unpack(raw)[0] in pool.free:
                 bpf.push(pool.queue, raw)
+            else:
+                self._forget_popped(pool, raw)
         self._fill(pool)
 
     def _follow_cluster(self, pool: Pool) -> None:
