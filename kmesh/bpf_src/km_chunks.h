@@ -4,7 +4,7 @@
  * trailers too, is the relay's: from the beginning of the skb, where `now` of the connection still stands.
  */
 #define KM_WALK_TURNS 16	/* of one burst: chunks, as a rule */
-#define KM_WALK_BYTES 16	/* of one turn: a chunk's end and the next one's size */
+#define KM_WALK_BYTES 16	/* of one turn, a power of two: a chunk's end and the next one's size */
 #define KM_MAX_CHUNK_BITS 40	/* of a size; more is odd */
 
 enum { KM_WALK_ODD, KM_WALK_ON, KM_WALK_DONE };
@@ -73,22 +73,23 @@ static __always_inline int km_walk_chunks(struct __sk_buff *skb, struct km_upstr
 
 	for (turn = 0; turn < KM_WALK_TURNS; turn++) {
 		__u8 window[KM_WALK_BYTES] = {};
-		__u64 at, left;
+		__u64 at, more;
 
 		if (KM_LOAD(upstream->phase) == KM_B_DATA)
 			km_skip_data(upstream, length);
 		at = KM_LOAD(upstream->at);
 		if (at >= length)
 			return KM_WALK_DONE;
-		left = length - at;
-		if (left > KM_WALK_BYTES)
-			left = KM_WALK_BYTES;
-		KM_HIDE(left);
-		if (left < 1 || left > KM_WALK_BYTES || bpf_skb_load_bytes(skb, at, window, left))
+		more = length - at - 1;
+		if (more > KM_WALK_BYTES - 1)
+			more = KM_WALK_BYTES - 1;
+		KM_HIDE(more);
+		more &= KM_WALK_BYTES - 1;	/* for the verifier */
+		if (bpf_skb_load_bytes(skb, at, window, more + 1))
 			return KM_WALK_ODD;
 #pragma unroll
 		for (i = 0; i < KM_WALK_BYTES; i++) {
-			if (i >= left || KM_LOAD(upstream->phase) == KM_B_DATA)
+			if (i > more || KM_LOAD(upstream->phase) == KM_B_DATA)
 				break;
 			upstream->phase = km_step_chunk(upstream, KM_LOAD(upstream->phase), window[i]);
 			if (KM_LOAD(upstream->phase) == KM_B_LENGTH)

@@ -10,6 +10,7 @@ import errno
 import os
 import platform
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -133,17 +134,50 @@ class ProgInfo:
 
 _Attr = ctypes.Array[ctypes.c_char]
 _Buffer = bytes | ctypes.Array[ctypes.c_char]
-_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+_syscall.restype = ctypes.c_long
+_NUMBER = _SYSCALL.get(platform.machine(), -1)  # -1 is no system call: ENOSYS
 
 
 def _call(cmd: _Cmd, attr: bytes) -> tuple[int, _Attr]:
     """Run one command; returns its result, or -errno, and the attr as the kernel left it."""
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
-    number = _SYSCALL.get(platform.machine())
-    if number is None:
-        return -errno.ENOSYS, buffer
-    result = _libc.syscall(number, int(cmd), buffer, _ATTR_SIZE)
+    result: int = _syscall(_NUMBER, int(cmd), ctypes.addressof(buffer), _ATTR_SIZE)
     return (result if result >= 0 else -ctypes.get_errno()), buffer
+
+
+_ELEMENT = struct.Struct("<I4xQQQ")  # map_fd, key, value, flags
+_KEY_AT, _VALUE_AT, _ELEMENT_BYTES = 64, 1024, 64 * 1024
+
+
+class _Scratch(threading.local):
+    """Memory for attr, key and value of one element's command; making it anew costs more than the command."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(_ELEMENT_BYTES)
+        self.view = memoryview(self.buffer).cast("B")
+        self.address = ctypes.addressof(self.buffer)
+
+
+_scratch = _Scratch()
+
+
+def _call_element(cmd: int, fd: int, key: bytes, value: bytes = b"", flags: int = 0) -> int:
+    """Run a command on one element; returns its result, or -errno. What the kernel gives is at _VALUE_AT."""
+    view, address = _scratch.view, _scratch.address
+    value_at = 0 if cmd == _Cmd.MAP_DELETE_ELEM else address + _VALUE_AT
+    _ELEMENT.pack_into(view, 0, fd, address + _KEY_AT if key else 0, value_at, flags)
+    if len(key) > _VALUE_AT - _KEY_AT or len(value) > _ELEMENT_BYTES - _VALUE_AT:
+        raise ValueError("an element larger than any of kmesh's")
+    view[_KEY_AT : _KEY_AT + len(key)] = key
+    view[_VALUE_AT : _VALUE_AT + len(value)] = value
+    result: int = _syscall(_NUMBER, cmd, address, _ELEMENT.size)
+    return result if result >= 0 else -ctypes.get_errno()
+
+
+def _given(value_size: int) -> bytes:
+    return bytes(_scratch.view[_VALUE_AT : _VALUE_AT + value_size])
 
 
 def _bpf(cmd: _Cmd, attr: bytes) -> int:
@@ -178,13 +212,12 @@ def create_map(
 
 def update(fd: int, key: bytes, value: bytes) -> None:
     """Set one element. `value` of a map of maps is a packed descriptor; of socket storage, `key` is one."""
-    _bpf(_Cmd.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, _address(key), _address(value), 0))
+    _raise_unless_ok(_Cmd.MAP_UPDATE_ELEM, _call_element(_Cmd.MAP_UPDATE_ELEM, fd, key, value))
 
 
 def insert(fd: int, key: bytes, value: bytes) -> bool:
     """Set an element that is not there; returns whether it was not."""
-    attr = struct.pack("<I4xQQQ", fd, _address(key), _address(value), _NO_EXIST)
-    result, _ = _call(_Cmd.MAP_UPDATE_ELEM, attr)
+    result = _call_element(_Cmd.MAP_UPDATE_ELEM, fd, key, value, _NO_EXIST)
     if result != -errno.EEXIST:
         _raise_unless_ok(_Cmd.MAP_UPDATE_ELEM, result)
     return result == 0
@@ -192,17 +225,16 @@ def insert(fd: int, key: bytes, value: bytes) -> bool:
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
     """The value of `key`, None when there is none. A per-CPU value_size counts all possible CPUs."""
-    value = ctypes.create_string_buffer(value_size)
-    result, _ = _call(_Cmd.MAP_LOOKUP_ELEM, struct.pack("<I4xQQQ", fd, _address(key), _address(value), 0))
+    result = _call_element(_Cmd.MAP_LOOKUP_ELEM, fd, key)
     if result == -errno.ENOENT:
         return None
     _raise_unless_ok(_Cmd.MAP_LOOKUP_ELEM, result)
-    return value.raw
+    return _given(value_size)
 
 
 def delete(fd: int, key: bytes) -> bool:
     """Delete one element; returns whether it was there."""
-    result, _ = _call(_Cmd.MAP_DELETE_ELEM, struct.pack("<I4xQ", fd, _address(key)))
+    result = _call_element(_Cmd.MAP_DELETE_ELEM, fd, key)
     if result != -errno.ENOENT:
         _raise_unless_ok(_Cmd.MAP_DELETE_ELEM, result)
     return result == 0
@@ -210,18 +242,16 @@ def delete(fd: int, key: bytes) -> bool:
 
 def push(fd: int, value: bytes) -> None:
     """Put a value into a queue. Raises OSError, with E2BIG when it is full."""
-    _bpf(_Cmd.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, 0, _address(value), 0))
+    _raise_unless_ok(_Cmd.MAP_UPDATE_ELEM, _call_element(_Cmd.MAP_UPDATE_ELEM, fd, b"", value))
 
 
 def pop(fd: int, value_size: int, key: bytes = b"") -> bytes | None:
     """Take a value out of a queue, or with `key` out of a hash map (Linux 5.14); None when there is none."""
-    value = ctypes.create_string_buffer(value_size)
-    attr = struct.pack("<I4xQQQ", fd, _address(key) if key else 0, _address(value), 0)
-    result, _ = _call(_Cmd.MAP_LOOKUP_AND_DELETE_ELEM, attr)
+    result = _call_element(_Cmd.MAP_LOOKUP_AND_DELETE_ELEM, fd, key)
     if result == -errno.ENOENT:
         return None
     _raise_unless_ok(_Cmd.MAP_LOOKUP_AND_DELETE_ELEM, result)
-    return value.raw
+    return _given(value_size)
 
 
 def keys(fd: int, key_size: int) -> Iterator[bytes]:

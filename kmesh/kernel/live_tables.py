@@ -23,20 +23,35 @@ __all__ = ["LiveCursors", "LiveTable", "open_live_tables"]
 _SLOT = struct.pack("<I", 0)
 _U64 = struct.Struct("<Q")
 _TRIES = 8
+_KEPT = 4096
 
 
 class LiveTable(Mapping[bytes, bytes]):
-    """One pinned map, read only. Methods raise OSError when bpf(2) fails."""
+    """One pinned map, read only. Methods raise OSError when bpf(2) fails.
 
-    def __init__(self, path: Path) -> None:
+    `is_immutable`: its records never change, so what was read is remembered, though the kernel's may be deleted.
+    """
+
+    def __init__(self, path: Path, *, is_immutable: bool = False) -> None:
+        self._is_immutable = is_immutable
         self._outer = bpf.get_object(path)
         self._inner_id = self._inner = -1
         self._key_size = self._value_size = 0
+        self._kept: dict[bytes, bytes] = {}
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:  # type: ignore[override]
+        value = self._kept.get(key)
+        if value is not None:
+            return value
         inner = self._inner_now()
         value = bpf.lookup(inner, key, self._value_size)
-        return default if value is None else value
+        if value is None:
+            return default
+        if self._is_immutable:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[key] = value
+        return value
 
     def __getitem__(self, key: bytes) -> bytes:
         value = self.get(key)
@@ -89,6 +104,10 @@ class LiveCursors(MutableMapping[int, int]):
     def __init__(self, table: LiveTable) -> None:
         self._table = table
 
+    def get(self, cursor: int, default: int | None = None) -> int | None:  # type: ignore[override]
+        """`default` is what `descend` has just read."""
+        return self[cursor] if default is None else default
+
     def __getitem__(self, cursor: int) -> int:
         return int.from_bytes(self._table[_U64.pack(cursor)], "little")
 
@@ -107,4 +126,5 @@ class LiveCursors(MutableMapping[int, int]):
 
 def open_live_tables(maps_dir: Path, names: Iterable[MapName] = MapName) -> dict[MapName, LiveTable]:
     """Close each when done. Raises OSError."""
-    return {name: LiveTable(maps_dir / name.value) for name in names}
+    changing = {*(name for name in MapName if name.is_cell), MapName.CURSOR}
+    return {name: LiveTable(maps_dir / name.value, is_immutable=name not in changing) for name in names}

@@ -14,6 +14,9 @@ from kmesh.records.layout import SOCK
 __all__ = ["OutcomeCounters", "OwnSockets"]
 
 
+_OWN = SOCK.pack(bytes(16), 0, 0, SockFlag.OWN, 0, 0, 0)
+
+
 class OwnSockets:
     """Marks sockets of kmesh's own, so that no program rewrites what they connect to.
 
@@ -27,7 +30,7 @@ class OwnSockets:
     def mark(self, sock: socket.socket) -> None:
         """Call before connect() or the first sendto(). Raises OSError."""
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            bpf.update(self._fd, struct.pack("<i", sock.fileno()), SOCK.pack(bytes(16), 0, 0, SockFlag.OWN, 0, 0, 0))
+            bpf.update(self._fd, struct.pack("<i", sock.fileno()), _OWN)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -91,6 +91,7 @@ class Record:
     fields: tuple[Field, ...]
     struct: struct.Struct = field(init=False)
     names: tuple[str, ...] = field(init=False)
+    size: int = field(init=False)
 
     def __post_init__(self) -> None:
         at = 0
@@ -98,16 +99,13 @@ class Record:
             assert at % f.alignment == 0, f"{self.name}.{f.name} is not aligned: pad it"
             at += f.size
         assert at % self.alignment == 0, f"{self.name} needs tail padding"
+        object.__setattr__(self, "size", at)
         object.__setattr__(self, "struct", struct.Struct("<" + "".join(f.format for f in self.fields)))
         object.__setattr__(self, "names", tuple(f.name for f in self.fields if not f.name.startswith("pad")))
 
     @property
     def alignment(self) -> int:
         return max(f.alignment for f in self.fields)
-
-    @property
-    def size(self) -> int:
-        return sum(f.size for f in self.fields)
 
     def offset(self, name: str) -> int:
         """Of field `name`, in bytes."""

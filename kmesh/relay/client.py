@@ -93,8 +93,8 @@ class Surroundings(Protocol):
     def claim(self, client: int) -> bool:
         """Keep the programs from carrying anything of this client from now on; False: they have done so already."""
 
-    async def dial(self, netns: int, to: ToCluster) -> Channel:
-        """A connection that nothing was sent on. Raises: Unreachable."""
+    async def dial(self, client: Client, to: ToCluster) -> Channel:
+        """A connection that nothing was sent on, from the client's namespace. Raises: Unreachable."""
 
     def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
         """An exchange begins between the two; what it is to be written to, for a successor."""
@@ -304,7 +304,7 @@ class Client:
             self.reset()
             return False
         try:
-            upstream = await self._around.dial(self.netns, to)
+            upstream = await self._around.dial(self, to)
         except Unreachable:
             self.reset()
             return False
@@ -360,7 +360,7 @@ class Client:
         for left in range(_TRIES - 1, -1, -1):
             untaken = head.length - (self.channel.taken - start)
             try:
-                upstream = await self._around.dial(self.netns, to)
+                upstream = await self._around.dial(self, to)
             except Unreachable as why:
                 return await self._reply_to(head, why.status, why.body, rewrite=to.rewrite_answer, untaken=untaken)
             given, taken = upstream.given, upstream.taken

@@ -73,6 +73,7 @@ class Namespaces:
         self._soon: dict[Path, int] = {}
         self._processes: set[int] = set()
         self._told = asyncio.Event()
+        self._scan_at = asyncio.get_running_loop().time() + _SCAN_S
         asyncio.get_running_loop().add_reader(self._scan.fd, self._note_changes)
         await self._open_own()
         await self._take(await asyncio.to_thread(self._scan.scan), is_whole=True)
@@ -106,7 +107,6 @@ class Namespaces:
     async def _wait(self) -> bool:
         """Returns whether it is too early for a whole scan."""
         loop = asyncio.get_running_loop()
-        self._scan_at = getattr(self, "_scan_at", loop.time() + _SCAN_S)
         limit = _SOON_S if self._soon else max(0.0, self._scan_at - loop.time())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._told.wait(), limit)

@@ -154,11 +154,11 @@ class Pools:
         pool.free[upstream.cookie] = upstream
         return True
 
-    def drop(self, upstream: Upstream, *, reset: bool = False) -> None:
-        """Close it, whatever it is doing. Returns nothing to anybody."""
+    def drop(self, upstream: Upstream, *, reset: bool = False, is_last: bool = False) -> None:
+        """Close it, whatever it is doing. `is_last`: its client is no more."""
         pool = self.pools.get((upstream.netns, upstream.cluster))
         if upstream.client:
-            self._tables.unbind(upstream.client, upstream.cluster, upstream.cookie)
+            self._tables.unbind(upstream.client, upstream.cluster, upstream.cookie, is_last=is_last)
             self._upstreams.close_one(upstream, reset=reset)
             self._tables.delete_upstream(upstream.cookie)
         elif pool:
@@ -249,7 +249,7 @@ class Pools:
 
     def _forget_popped(self, pool: Pool, raw: bytes) -> None:
         (cookie,) = ID.unpack(raw)
-        if cookie not in pool.free and cookie not in pool.stale:
+        if cookie not in pool.free and self._upstreams.get(cookie):
             bpf.push(pool.queue, raw)  # a program put it back a moment ago, and RETURNED is to be heard yet
             return
         upstream = pool.free.pop(cookie, None)
@@ -278,10 +278,10 @@ class Pools:
             raw = bpf.pop(pool.queue, ID.size)
             if raw is None:
                 break
-            if ID.unpack(raw)[0] in pool.stale:
-                self._forget_popped(pool, raw)
-            else:
+            if ID.unpack(raw)[0] in pool.free:
                 bpf.push(pool.queue, raw)
+            else:
+                self._forget_popped(pool, raw)
         self._fill(pool)
 
     def _follow_cluster(self, pool: Pool) -> None:

@@ -30,6 +30,7 @@ from typing import Any, Self
 
 from kmesh.compiler.ir import Undetected
 from kmesh.kernel.namespaces import namespace_cookie
+from kmesh.model.address import SocketAddress
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.records.constants import AnswerState, Handover, StreamEvent
 from kmesh.relay.acceptors import Acceptors
@@ -88,6 +89,8 @@ class Relay:
         """Clients that send no more, and wait for an answer."""
         self._answering: Counter[int] = Counter()
         """Answers that are being relayed, by client."""
+        self._asked: dict[int, SocketAddress] = {}
+        """What each client's connect() named."""
         self._clients_in: Counter[int] = Counter()
         """By namespace."""
         self._kernel_exchanges = 0
@@ -201,7 +204,9 @@ class Relay:
     def claim(self, client: int) -> bool:
         return self._tables.claim_stream(client)
 
-    async def dial(self, netns: int, to: ToCluster) -> Channel:
+    async def dial(self, client: Client, to: ToCluster) -> Channel:
+        """One to the address that the client asked for belongs to no pool, and is nobody else's."""
+        netns, asked = client.netns, self._asked.get(client.cookie)
         channel = self._spares.take(netns, to.cluster_id)
         if channel:
             return channel
@@ -210,19 +215,22 @@ class Relay:
             raise Unreachable(NO_HEALTHY_UPSTREAM)
         for left in range(to.connect_retries, -1, -1):
             try:
-                dialled = await self._dialler.dial(namespace, to.cluster_id, timeout_s=to.connect_timeout_s)
+                dialled = await self._dialler.dial(
+                    namespace, to.cluster_id, timeout_s=to.connect_timeout_s, asked=asked
+                )
             except DialError as error:
                 if not left or error.is_final:
                     raise Unreachable(error.body, error.status) from None
                 continue
             channel = Channel(dialled.sock, self._readiness)
             self._write_down(channel, Kind.RELAYED, netns=netns, cluster=to.cluster_id, backend=dialled.backend)
-            self._spares.note(channel, Origin(netns, to.cluster_id, dialled.backend))
+            if dialled.backend:
+                self._spares.note(channel, Origin(netns, to.cluster_id, dialled.backend))
             return channel
         raise AssertionError("the last try returns or raises")
 
     def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
-        if self._spares.is_noted(upstream):
+        if not upstream.is_mapped:  # else its answer is counted already
             stream = self._tables.read_stream(client.cookie)
             self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
         if client.channel.slot is None or upstream.slot is None:
@@ -269,13 +277,14 @@ class Relay:
     def forget(self, client: Client) -> None:
         if self.clients.pop(client.cookie, None) is None:
             return
+        del self._asked[client.cookie]
         self._events.take()
         self._half_closed.discard(client.cookie)
         self._clients_in[client.netns] -= 1
-        for upstream in self._upstreams.of_client(client.cookie):
-            self.pools.drop(upstream)
-        stream = self._tables.delete_client(client.cookie)
+        stream = self._tables.take_stream(client.cookie)
         self._kernel_exchanges += stream.exchanges if stream else 0
+        for upstream in self._upstreams.of_client(client.cookie):
+            self.pools.drop(upstream, is_last=True)
 
     # Accepting
 
@@ -284,12 +293,14 @@ class Relay:
         self._write_down(
             channel, Kind.CLIENT, netns=namespace.cookie, client=peer.client, routing=peer.routing, address=asked
         )
-        client = self._add_client(channel, peer.client, namespace.cookie, peer.routing, peer.asked.port)
+        client = self._add_client(channel, peer, namespace.cookie)
         self._tasks.start(client.serve())
 
-    def _add_client(self, channel: Channel, cookie: int, netns: int, routing: int, port: int) -> Client:
-        client = Client(channel, cookie=cookie, netns=netns, routing=routing, port=port, surroundings=self)
+    def _add_client(self, channel: Channel, peer: Peer, netns: int) -> Client:
+        cookie, port = peer.client, peer.asked.port
+        client = Client(channel, cookie=cookie, netns=netns, routing=peer.routing, port=port, surroundings=self)
         self.clients[cookie] = client
+        self._asked[cookie] = peer.asked
         self._clients_in[netns] += 1
         return client
 
@@ -474,7 +485,7 @@ class Relay:
 
     def _adopt_client(self, channel: Channel, found: AdoptedSocket) -> Client:
         was = found.was.identity
-        return self._add_client(channel, was.client, was.netns, was.routing, was.address[1])
+        return self._add_client(channel, Peer(was.client, was.routing, SocketAddress(*was.address)), was.netns)
 
     def _adopt_accepted(self, sock: socket.socket) -> None:
         """It was accepted, and the journal did not have it yet."""

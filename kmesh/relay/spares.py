@@ -37,9 +37,6 @@ class Spares:
     def note(self, channel: Channel, origin: Origin) -> None:
         self._origins[channel] = origin
 
-    def is_noted(self, channel: Channel) -> bool:
-        return channel in self._origins
-
     def forget(self, channel: Channel) -> Origin | None:
         return self._origins.pop(channel, None)
 

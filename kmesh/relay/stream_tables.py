@@ -102,6 +102,8 @@ class StreamTables:
                 stack.callback(os.close, fd)
             self._upstream_bytes = bpf.map_info(self._fds["upstream"]).value_size
             self._stack = stack.pop_all()
+        self._granted: set[int] = set()
+        """Clients that have a grant of this process's."""
         self.events = self._fds["events"]
         """Descriptor of the ring buffer."""
 
@@ -163,13 +165,22 @@ class StreamTables:
         return _numbers(self._fds["grant"])
 
     def grant(self, client: int, sent: int, received: int, ended: int) -> None:
+        self._granted.add(client)
         bpf.update(self._fds["grant"], _U64.pack(client), GRANT.struct.pack(sent, received, ended))
 
-    def delete_client(self, client: int) -> Stream | None:
-        """Its grant, and its stream, unless programs did so: then CLIENT_CLOSED was told, which is not told now."""
-        bpf.delete(self._fds["grant"], _U64.pack(client))
+    def take_stream(self, client: int) -> Stream | None:
+        """Read it a last time: it is deleted, and so is the client's grant. None: a program did so before, and told
+        CLIENT_CLOSED, which is not told now."""
         raw = bpf.pop(self._fds["stream"], STREAM.size, _U64.pack(client))
+        if client in self._granted:
+            self._granted.discard(client)
+            bpf.delete(self._fds["grant"], _U64.pack(client))
         return Stream(*STREAM.struct.unpack(raw)) if raw else None
+
+    def delete_client(self, client: int) -> None:
+        """Its stream and its grant, whoever wrote that."""
+        bpf.delete(self._fds["stream"], _U64.pack(client))
+        bpf.delete(self._fds["grant"], _U64.pack(client))
 
     # Bound connections
 
@@ -178,9 +189,9 @@ class StreamTables:
         raw = bpf.lookup(self._fds["bound"], BOUND_KEY.struct.pack(client, cluster), 8)
         return int(_U64.unpack(raw)[0]) if raw else 0
 
-    def unbind(self, client: int, cluster: int, upstream: int) -> None:
-        """Unless another one is bound there by now."""
-        if self.read_bound(client, cluster) == upstream:
+    def unbind(self, client: int, cluster: int, upstream: int, *, is_last: bool = False) -> None:
+        """Unless another one is bound there by now. `is_last`: the client is gone, so there is none."""
+        if is_last or self.read_bound(client, cluster) == upstream:
             bpf.delete(self._fds["bound"], BOUND_KEY.struct.pack(client, cluster))
 
     def bound(self) -> Iterator[tuple[int, int, int]]:

@@ -109,7 +109,7 @@ SMUGGLING: Mapping[str, bytes] = {
     ),
     "upgrade to a tunnel": (
         b"GET /a/x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 777\r\n\r\n" + _EVIL
+        b"Sec-WebSocket-Version: 777\r\n\r\n" + _EVIL.replace(b"/a/", b"/none/")
     ),
     "a line without a colon": b"GET /a/x HTTP/1.1\r\nHost: x\r\nevil\r\n\r\n" + _EVIL,
     "a line without a name": b"GET /a/x HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n" + _EVIL,

@@ -79,7 +79,7 @@ class PlainRelay:
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision:
         return self.decide_on(head)
 
-    async def dial(self, netns: int, to: ToCluster) -> Channel:
+    async def dial(self, client: Client, to: ToCluster) -> Channel:
         if self.spares:
             return self.spares.pop(0)
         if self.unreachable:
