@@ -160,32 +160,44 @@ class Client:
         self._told.set()
 
     async def relay_answer(
-        self, upstream: Channel, cookie: int, *, is_head: bool, closes: bool = False, rest: Framer | None = None
+        self,
+        upstream: Channel,
+        cookie: int,
+        *,
+        is_head: bool,
+        closes: bool = False,
+        rest: Framer | None = None,
+        ahead: int = 0,
     ) -> None:
         """The answer to the kernel's exchange in flight, which the kernel cannot carry. Releases `upstream`.
 
-        `closes`: the request asked for the end of the connection. `rest`: the kernel carried the answer up to there.
+        `closes`: the request asked for the end of the connection. `rest`: the answer was carried up to `ahead` bytes
+        before there, by the kernel or by a predecessor.
 
         That is not used again: grants say that its exchange ended, and must not be taken to mean a later one.
         """
         try:
             async with self._turn:
                 self._ended = cookie
-                await self._relay_answer(upstream, is_head, closes, rest)
+                await self._relay_answer(upstream, is_head, closes, rest, ahead)
         except (Lost, BadFraming, OSError):
             self.reset()
         finally:
             self._around.release(upstream, False)
             self._told.set()
 
-    async def _relay_answer(self, upstream: Channel, is_head: bool, closes: bool, rest: Framer | None) -> None:
+    async def _relay_answer(
+        self, upstream: Channel, is_head: bool, closes: bool, rest: Framer | None, ahead: int
+    ) -> None:
         asked = (Asked.HEAD if is_head else Asked(0)) | (Asked.CLOSES if closes else Asked(0))
         slot = self._around.begin_exchange(self, upstream, asked)
         answering = Answering(self.channel, upstream, is_head=is_head, before_last=self._grant, slot=slot)
         answering.closes = closes
         try:
             if rest:
-                await answering.relay_rest(rest, 0)
+                if slot:
+                    slot.plan(Direction.ANSWER, rest.state, ahead, self.channel.given)
+                await answering.relay_rest(rest, ahead)
             else:
                 head = await answering.read_head()
                 if head.body is Body.TUNNEL:
@@ -240,6 +252,11 @@ class Client:
 
         The upstream connection is not used again: what this channel counts did not begin with it.
         """
+        slot = self._around.begin_exchange(self, upstream, asked)
+        if slot:
+            slot.plan(Direction.REQUEST, progress.request.state, progress.request_ahead, upstream.given)
+        if slot and progress.answer:
+            slot.plan(Direction.ANSWER, progress.answer.state, progress.answer_ahead, self.channel.given)
         exchange = Exchange(
             self.channel,
             upstream,
@@ -248,7 +265,7 @@ class Client:
             before_last=self._grant,
             times=Times(),
             progress=progress,
-            slot=self._around.begin_exchange(self, upstream, asked),
+            slot=slot,
         )
         try:
             async with self._turn:
