@@ -195,8 +195,7 @@ class Client:
         answering.closes = closes
         try:
             if rest:
-                if slot:
-                    slot.plan(Direction.ANSWER, rest.state, ahead, self.channel.given)
+                _note_rest(slot, Direction.ANSWER, rest, ahead, self.channel.given)
                 await answering.relay_rest(rest, ahead)
             else:
                 head = await answering.read_head()
@@ -253,10 +252,8 @@ class Client:
         The upstream connection is not used again: what this channel counts did not begin with it.
         """
         slot = self._around.begin_exchange(self, upstream, asked)
-        if slot:
-            slot.plan(Direction.REQUEST, progress.request.state, progress.request_ahead, upstream.given)
-        if slot and progress.answer:
-            slot.plan(Direction.ANSWER, progress.answer.state, progress.answer_ahead, self.channel.given)
+        _note_rest(slot, Direction.REQUEST, progress.request, progress.request_ahead, upstream.given)
+        _note_rest(slot, Direction.ANSWER, progress.answer, progress.answer_ahead, self.channel.given)
         exchange = Exchange(
             self.channel,
             upstream,
@@ -470,3 +467,12 @@ _linger_window = memoryview(bytearray(65536))
 def _is_safe(head: RequestHead) -> bool:
     """Whether it may be sent twice: RFC 9110 section 9.2.1, and nothing of it is needed but the head."""
     return head.method in _SAFE and head.body is Body.NONE
+
+
+def _note_rest(slot: Slot | None, direction: Direction, framer: Framer | None, ahead: int, given: int) -> None:
+    """For a successor that comes before the first step."""
+    if slot and framer:
+        if ahead:
+            slot.plan(direction, framer.state, ahead, given)
+        else:
+            slot.note_state(direction, framer.state)

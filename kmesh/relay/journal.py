@@ -271,6 +271,10 @@ class ExchangeSlot:
         """Which framer the states of `plan` belong to."""
         self._change(direction, framer=kind)
 
+    def note_state(self, direction: int, state: tuple[int, int, int]) -> None:
+        """Where the framer of a direction stands that has no step yet: one that a predecessor began."""
+        self._change(direction, state=state)
+
     def plan(self, direction: int, state: tuple[int, int, int], planned: int, base: int) -> None:
         self._advance(direction, base, mode=Mode.PLANNED, state=state, planned=planned)
 
