@@ -121,6 +121,18 @@ static __always_inline bool km_is_in_one_piece(struct sk_msg_md *msg)
 	return data + wanted <= data_end || !bpf_msg_pull_data(msg, 0, wanted, 0);
 }
 
+/*
+ * Whether the client leaves its answers unread. What is redirected into a receive queue is not held back by a window,
+ * and no limit of the socket counts it: a client that only sends would fill the node's memory. KM_RMEM_ALLOC_AT is
+ * where struct sock counts what lies in the queue.
+ */
+static __always_inline bool km_leaves_unread(struct bpf_sock *sk)
+{
+	void *tcp = bpf_skc_to_tcp_sock(sk);
+
+	return !tcp || *(volatile __s32 *)(tcp + KM_RMEM_ALLOC_AT) > KM_MAX_UNREAD_BYTES;
+}
+
 int km_msg(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
@@ -136,6 +148,8 @@ int km_msg(struct sk_msg_md *msg)
 		return SK_PASS;
 	if (!km_is_granted(stream, sock->cookie))
 		return km_pass(msg, stream, 0);
+	if (km_leaves_unread(sk))
+		return km_pass(msg, stream, KM_H_UNREAD);
 	request = km_request.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!request)
 		return km_pass(msg, stream, KM_H_BROKEN);

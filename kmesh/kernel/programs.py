@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kmesh.errors import KernelError, VerifierRejected
 from kmesh.kernel import bpf
+from kmesh.kernel.btf import find_offset
 from kmesh.kernel.features import Features
 from kmesh.kernel.hooks import HOOKS, MAP_HOOKS, PROGRAMS, STEPS
 from kmesh.kernel.paths import InstancePaths
@@ -59,6 +60,7 @@ def load(paths: InstancePaths, features: Features) -> Build:
     flags = (
         f'-DKM_PIN_DIR="{maps_dir}"',
         f"-DKM_HAS_SET_RETVAL={int(features.has_set_retval)}",
+        f"-DKM_RMEM_ALLOC_AT={find_offset('sock', 'sk_backlog', 'rmem_alloc')}",
         "-Wall",
         "-Werror",
         "-Wno-unused-function",

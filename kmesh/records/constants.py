@@ -40,6 +40,8 @@ LIMITS = {
     # Bodies that the kernel carries: longer ones need the back-pressure of two sockets, which redirection lacks.
     "REQUEST_BODY_BYTES": 65536,
     "ANSWER_BODY_BYTES": 1 << 20,
+    # Of earlier answers that the client has not read: more is not put into its receive queue, which no window bounds.
+    "UNREAD_BYTES": 1 << 20,
     # Pooled connections that a request tries before it is the relay's: those found dead are passed over.
     "POOL_TRIES": 4,
     "POOL_SIZE": 256,
@@ -316,6 +318,8 @@ class Handover(IntEnum):
     """No pooled connection to the cluster was free."""
     PIPELINED = 21
     """The next request begins in the same message."""
+    UNREAD = 22
+    """The client has not read its earlier answers: more than KM_MAX_UNREAD_BYTES of them lie in its receive queue."""
 
 
 # Streams: docs/decisions/0009-streams.md.

@@ -168,7 +168,8 @@ def _read_options(argv: list[str]) -> RelayOptions:
 def _make_relay(options: RelayOptions, succession: Succession) -> AbstractAsyncContextManager[RunningRelay]:
     from kmesh.relay.relay import Relay
 
-    return Relay(options.maps_dir, options.configuration, options.cgroups)
+    adopted, journal = succession.adopted, succession.journal
+    return Relay(options.maps_dir, options.configuration, options.cgroups, journal, adopted)
 
 
 if __name__ == "__main__":

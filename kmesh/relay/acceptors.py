@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from kmesh.model.address import V4_MAPPED
+from kmesh.relay.adoption import Adopted
+from kmesh.relay.journal import Identity, Journal, Kind, cookie_of
 from kmesh.relay.namespaces import Namespace
 from kmesh.relay.stream_tables import Peer, StreamTables
 
@@ -32,19 +34,28 @@ _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptors:
-    """`accepted` is called with (socket, namespace, peer). `counts`: accepted, strangers, failures."""
+    """`accepted` is called with (socket, namespace, peer), and writes into the journal what the socket is. `counts`:
+    accepted, strangers, failures."""
 
-    def __init__(self, tables: StreamTables, accepted: Callable[[socket.socket, Namespace, Peer], None]) -> None:
-        self._tables, self._accepted = tables, accepted
+    def __init__(
+        self,
+        tables: StreamTables,
+        journal: Journal,
+        accepted: Callable[[socket.socket, Namespace, Peer], None],
+        adopted: Adopted,
+    ) -> None:
+        """Of `adopted` the listeners are taken, each when its namespace is opened."""
+        self._tables, self._journal, self._accepted = tables, journal, accepted
+        self._adopted: dict[int, list[socket.socket]] = {}
+        for found in adopted.acceptors:
+            self._adopted.setdefault(found.was.identity.netns, []).append(found.sock)
         self._listeners: dict[int, list[socket.socket]] = {}
         self._namespaces: dict[int, Namespace] = {}
         self.counts: Counter[str] = Counter()
 
     async def open(self, namespace: Namespace) -> None:
         """Raises OSError when there can be none."""
-        listeners = [await _listen(namespace, socket.AF_INET, "127.0.0.1")]
-        with contextlib.suppress(OSError):  # a kernel or a namespace without IPv6: its clients have none either
-            listeners.append(await _listen(namespace, socket.AF_INET6, "::1"))
+        listeners = self._adopted.pop(namespace.cookie, []) or await self._listen(namespace)
         self._listeners[namespace.cookie], self._namespaces[namespace.cookie] = listeners, namespace
         for listener in listeners:
             self._resume(listener, namespace)
@@ -55,7 +66,28 @@ class Acceptors:
         del self._namespaces[cookie]
         for listener in self._listeners.pop(cookie):
             asyncio.get_running_loop().remove_reader(listener)
-            listener.close()
+            self._close(listener)
+
+    def close_unopened(self) -> None:
+        """Adopted listeners of namespaces that are gone."""
+        for cookie, listeners in self._adopted.items():
+            self._tables.delete_acceptor(cookie)
+            for listener in listeners:
+                self._close(listener)
+        self._adopted = {}
+
+    def _close(self, listener: socket.socket) -> None:
+        self._journal.slot(listener.fileno()).close()
+        listener.close()
+
+    async def _listen(self, namespace: Namespace) -> list[socket.socket]:
+        listeners = [await _listen(namespace, socket.AF_INET, "127.0.0.1")]
+        with contextlib.suppress(OSError):  # a kernel or a namespace without IPv6: its clients have none either
+            listeners.append(await _listen(namespace, socket.AF_INET6, "::1"))
+        for listener in listeners:
+            identity = Identity(kind=Kind.ACCEPTOR, cookie=cookie_of(listener), netns=namespace.cookie)
+            self._journal.slot(listener.fileno()).open(identity)
+        return listeners
 
     def ports(self, cookie: int) -> tuple[int, int]:
         """Of 127.0.0.1 and of ::1; 0 for none."""
@@ -80,21 +112,23 @@ class Acceptors:
             except OSError as error:
                 self._fail(error, listener, namespace)
                 return
-            self._name(sock, address, namespace)
+            self.take(sock, address, namespace)
 
-    def _name(self, sock: socket.socket, address: tuple[str, int], namespace: Namespace) -> None:
+    def take(self, sock: socket.socket, address: tuple[str, int], namespace: Namespace) -> None:
+        """One that was accepted, from `address`. What the maps say of it goes when the journal says it."""
         ip, port = address[:2]
         if sock.family == socket.AF_INET:
             addr16 = V4_MAPPED + socket.inet_aton(ip)
         else:
             addr16 = socket.inet_pton(socket.AF_INET6, ip)
-        peer = self._tables.take_peer(namespace.cookie, addr16, port)
+        key, peer = self._tables.find_peer(namespace.cookie, addr16, port)
         if peer is None:
             self.counts["strangers"] += 1
             sock.close()
             return
         self.counts["accepted"] += 1
         self._accepted(sock, namespace, peer)
+        self._tables.delete_peer(key)
 
     def _fail(self, error: OSError, listener: socket.socket, namespace: Namespace) -> None:
         """A connection that was reset in the queue is no failure; without descriptors wait for some."""

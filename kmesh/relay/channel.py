@@ -19,6 +19,8 @@ import select
 import socket
 import struct
 
+from kmesh.relay.journal import Slot
+
 __all__ = ["Channel", "Readiness"]
 
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -76,6 +78,8 @@ class Channel:
         self._writer: asyncio.Future[None] | None = None
         self.watched_by: list[asyncio.Future[None]] = []
         """Futures of other channels, done when this one is lost."""
+        self.slot: Slot | None = None
+        """What the journal says of the socket, until it is closed or released."""
         readiness.add(self)
 
     def __repr__(self) -> str:
@@ -159,10 +163,14 @@ class Channel:
     def release(self) -> socket.socket:
         """The socket, open, and no channel's any more."""
         self._readiness.remove(self)
+        self.slot = None
         return self.sock
 
     def close(self) -> None:
         self._readiness.remove(self)
+        if self.slot:
+            self.slot.close()
+            self.slot = None  # the number may be another socket's soon
         self.sock.close()
         self._end()
 

@@ -160,32 +160,43 @@ class Client:
         self._told.set()
 
     async def relay_answer(
-        self, upstream: Channel, cookie: int, *, is_head: bool, closes: bool = False, rest: Framer | None = None
+        self,
+        upstream: Channel,
+        cookie: int,
+        *,
+        is_head: bool,
+        closes: bool = False,
+        rest: Framer | None = None,
+        ahead: int = 0,
     ) -> None:
         """The answer to the kernel's exchange in flight, which the kernel cannot carry. Releases `upstream`.
 
-        `closes`: the request asked for the end of the connection. `rest`: the kernel carried the answer up to there.
+        `closes`: the request asked for the end of the connection. `rest`: the answer was carried up to `ahead` bytes
+        before there, by the kernel or by a predecessor.
 
         That is not used again: grants say that its exchange ended, and must not be taken to mean a later one.
         """
         try:
             async with self._turn:
                 self._ended = cookie
-                await self._relay_answer(upstream, is_head, closes, rest)
+                await self._relay_answer(upstream, is_head, closes, rest, ahead)
         except (Lost, BadFraming, OSError):
             self.reset()
         finally:
             self._around.release(upstream, False)
             self._told.set()
 
-    async def _relay_answer(self, upstream: Channel, is_head: bool, closes: bool, rest: Framer | None) -> None:
+    async def _relay_answer(
+        self, upstream: Channel, is_head: bool, closes: bool, rest: Framer | None, ahead: int
+    ) -> None:
         asked = (Asked.HEAD if is_head else Asked(0)) | (Asked.CLOSES if closes else Asked(0))
         slot = self._around.begin_exchange(self, upstream, asked)
         answering = Answering(self.channel, upstream, is_head=is_head, before_last=self._grant, slot=slot)
         answering.closes = closes
         try:
             if rest:
-                await answering.relay_rest(rest, 0)
+                _note_rest(slot, Direction.ANSWER, rest, ahead, self.channel.given)
+                await answering.relay_rest(rest, ahead)
             else:
                 head = await answering.read_head()
                 if head.body is Body.TUNNEL:
@@ -240,6 +251,9 @@ class Client:
 
         The upstream connection is not used again: what this channel counts did not begin with it.
         """
+        slot = self._around.begin_exchange(self, upstream, asked)
+        _note_rest(slot, Direction.REQUEST, progress.request, progress.request_ahead, upstream.given)
+        _note_rest(slot, Direction.ANSWER, progress.answer, progress.answer_ahead, self.channel.given)
         exchange = Exchange(
             self.channel,
             upstream,
@@ -248,7 +262,7 @@ class Client:
             before_last=self._grant,
             times=Times(),
             progress=progress,
-            slot=self._around.begin_exchange(self, upstream, asked),
+            slot=slot,
         )
         try:
             async with self._turn:
@@ -453,3 +467,12 @@ _linger_window = memoryview(bytearray(65536))
 def _is_safe(head: RequestHead) -> bool:
     """Whether it may be sent twice: RFC 9110 section 9.2.1, and nothing of it is needed but the head."""
     return head.method in _SAFE and head.body is Body.NONE
+
+
+def _note_rest(slot: Slot | None, direction: Direction, framer: Framer | None, ahead: int, given: int) -> None:
+    """For a successor that comes before the first step."""
+    if slot and framer:
+        if ahead:
+            slot.plan(direction, framer.state, ahead, given)
+        else:
+            slot.note_state(direction, framer.state)

@@ -40,12 +40,17 @@ class Events:
         self._ring = RingBuffer(fd, LIMITS["EVENT_BYTES"])
         self._is_taking = False
         self.counts: Counter[str] = Counter()
+        self._has_started = False
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self.take)
+
+    def start(self) -> None:
+        """What was told before waits until then."""
+        self._has_started = True
+        self._loop.add_reader(self._fd, self.take)
 
     def take(self) -> None:
         """All that were told up to now."""
-        if self._is_taking:
+        if self._is_taking or not self._has_started:
             return  # from inside `hear`: the loop below goes on
         self._is_taking = True
         try:

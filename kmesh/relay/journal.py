@@ -88,11 +88,12 @@ IDENTITY = Record(
         Field("client", "u64", doc="cookie of the client's own socket: CLIENT, BOUND, RELAYED"),
         Field("cluster", "u64", doc="POOLED, BOUND, RELAYED"),
         Field("routing", "u64", doc="CLIENT"),
-        Field("addr16", "u8", 16, doc="CLIENT: what connect() named; upstream: the endpoint"),
+        Field("addr16", "u8", 16, doc="CLIENT: what connect() named"),
         Field("port", "u16", doc="host order"),
         Field("pad", "u8", 6),
         Field("sequence", "u64", doc="of the direction"),
-        Field("pad2", "u8", 32),
+        Field("backend", "u64", doc="upstream: id of its endpoint"),
+        Field("pad2", "u8", 24),
     ),
 )
 DIRECTION = Record(
@@ -128,7 +129,9 @@ class Identity:
     cluster: int = 0
     routing: int = 0
     address: Address = NOWHERE
-    """Of a client what it asked for, of an upstream connection the endpoint."""
+    """Of a client: what it asked for."""
+    backend: int = 0
+    """Of an upstream connection: the id of its endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +212,7 @@ class Slot:
         self._put(0, Kind.FREE)
         who = identity
         row = (who.netns, who.client, who.cluster, who.routing, *who.address)
-        IDENTITY.struct.pack_into(self._memory, self._at, 0, who.cookie, *row, bytes(6), 0, bytes(32))
+        IDENTITY.struct.pack_into(self._memory, self._at, 0, who.cookie, *row, bytes(6), 0, who.backend, bytes(24))
         self.write(direction or DirectionState())
         self._put(0, identity.kind)
 
@@ -268,6 +271,10 @@ class ExchangeSlot:
         """Which framer the states of `plan` belong to."""
         self._change(direction, framer=kind)
 
+    def note_state(self, direction: int, state: tuple[int, int, int]) -> None:
+        """Where the framer of a direction stands that has no step yet: one that a predecessor began."""
+        self._change(direction, state=state)
+
     def plan(self, direction: int, state: tuple[int, int, int], planned: int, base: int) -> None:
         self._advance(direction, base, mode=Mode.PLANNED, state=state, planned=planned)
 
@@ -317,7 +324,8 @@ def read_slots(memfd: int, descriptors: Iterable[int]) -> Iterator[SlotView]:
 
 
 def _read_slot(descriptor: int, raw: bytes) -> SlotView:
-    kind, cookie, netns, client, cluster, routing, addr16, port, _, sequence, _ = IDENTITY.struct.unpack_from(raw)
+    row = IDENTITY.struct.unpack_from(raw)
+    kind, cookie, netns, client, cluster, routing, addr16, port, _, sequence, backend, _ = row
     row = DIRECTION.struct.unpack_from(raw, IDENTITY.size + DIRECTION.size * (sequence & 1))
     sink, taken, written, state0, state1, state2, planned, length, pipe, mode, framer, phase = row
     return SlotView(
@@ -330,6 +338,7 @@ def _read_slot(descriptor: int, raw: bytes) -> SlotView:
             cluster=cluster,
             routing=routing,
             address=(addr16, port),
+            backend=backend,
         ),
         direction=DirectionState(
             sink=sink,

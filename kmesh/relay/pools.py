@@ -121,6 +121,14 @@ class Pools:
 
     # Offering, and taking back
 
+    def adopt(self, upstream: Upstream) -> bool:
+        """A free one of a predecessor's, which is in its queue still. False where there is no pool for it."""
+        pool = self._open(upstream.netns, upstream.cluster)
+        if pool is None or not self._belongs(pool, upstream.backend):
+            return False
+        pool.free[upstream.cookie] = upstream
+        return True
+
     def wants(self, netns: int, cluster: int) -> bool:
         """Whether a connection that is not needed elsewhere would be of use."""
         pool = self.pools.get((netns, cluster))

@@ -49,6 +49,9 @@ class Direction(IntEnum):
 class Slot(Protocol):
     """Where an exchange is, for a successor of this process."""
 
+    def note_state(self, direction: int, state: State) -> None:
+        """The framer is at `state`, and nothing is planned."""
+
     def plan(self, direction: int, state: State, planned: int, base: int) -> None:
         """Next `planned` bytes go to the sink, to which `base` were given; behind them the framer is at `state`."""
 

@@ -26,13 +26,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import randrange
-from typing import Self
+from typing import Any, Self
 
 from kmesh.compiler.ir import Undetected
+from kmesh.kernel.namespaces import namespace_cookie
 from kmesh.model.address import SocketAddress
 from kmesh.model.weighted_cluster import WeightedCluster
-from kmesh.records.constants import AnswerState, BodyPhase, Handover, StreamEvent
+from kmesh.records.constants import AnswerState, Handover, StreamEvent
 from kmesh.relay.acceptors import Acceptors
+from kmesh.relay.adoption import Adopted, AdoptedSocket
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
 from kmesh.relay.configuration import Configuration, read_configuration
@@ -40,8 +42,10 @@ from kmesh.relay.decide import Decision, Refused, Reply, ToCluster, choose_whole
 from kmesh.relay.dial import DialError, Dialler
 from kmesh.relay.events import Event, Events
 from kmesh.relay.exchange import Asked
-from kmesh.relay.framing_rest import continue_framer
+from kmesh.relay.framing import Framer
 from kmesh.relay.head import RequestHead
+from kmesh.relay.inheritance import Heir, find_rest
+from kmesh.relay.journal import ExchangeSlot, Identity, Journal, Kind, cookie_of
 from kmesh.relay.namespaces import Namespace, Namespaces
 from kmesh.relay.pools import Pools
 from kmesh.relay.pump import Slot
@@ -62,10 +66,23 @@ _SETTLE_S = 0.005
 
 
 class Relay:
-    """Async context manager; a Surroundings of its clients. `configuration` is a file that the bridge writes."""
+    """Async context manager; a Surroundings of its clients. `configuration` is a file that the bridge writes.
 
-    def __init__(self, maps_dir: Path, configuration: Path, cgroups: Sequence[Path]) -> None:
+    It goes on with what was `adopted`, and writes into `journal` what its successor will need.
+    """
+
+    def __init__(
+        self,
+        maps_dir: Path,
+        configuration: Path,
+        cgroups: Sequence[Path],
+        journal: Journal | None = None,
+        adopted: Adopted | None = None,
+    ) -> None:
         self._maps_dir, self._path, self._cgroups = maps_dir, configuration, cgroups
+        self._journal, self._adopted = journal or Journal(), adopted or Adopted()
+        self._exchanges: dict[Channel, ExchangeSlot] = {}
+        """Where they are written down, by upstream connection."""
         self.unfinished = UnfinishedHeads()
         self.clients: dict[int, Client] = {}
         self._half_closed: set[int] = set()
@@ -93,12 +110,11 @@ class Relay:
             stack.callback(self._dialler.close)
             self._readiness = Readiness()
             stack.callback(self._readiness.close)
-            self._upstreams = Upstreams(self._note_end)
+            self._upstreams = Upstreams(self._journal, self._note_end)
             stack.callback(self._upstreams.close)
             self._events = Events(self._tables.events, self._hear)
             stack.callback(self._events.close)
-            self._remove_leftovers()
-            self._acceptors = Acceptors(self._tables, self._accept)
+            self._acceptors = Acceptors(self._tables, self._journal, self._accept, self._adopted)
             self._namespaces = Namespaces(
                 self._cgroups, self._acceptors.open, self._close_namespace, lambda netns: self._clients_in[netns] > 0
             )
@@ -117,6 +133,8 @@ class Relay:
             stack.callback(self._reset_clients)
             stack.push_async_callback(self._tasks.close)
             await stack.enter_async_context(self._namespaces)
+            self._inherit()
+            self._events.start()
             self._sweeper = Sweeper(self._tables, lambda: self.pools.stale)
             self._stack = stack.pop_all()
         return self
@@ -205,6 +223,7 @@ class Relay:
                     raise Unreachable(error.body, error.status) from None
                 continue
             channel = Channel(dialled.sock, self._readiness)
+            self._write_down(channel, Kind.RELAYED, netns=netns, cluster=to.cluster_id, backend=dialled.backend)
             if dialled.backend:
                 self._spares.note(channel, Origin(netns, to.cluster_id, dialled.backend))
             return channel
@@ -214,9 +233,17 @@ class Relay:
         if not upstream.is_mapped:  # else its answer is counted already
             stream = self._tables.read_stream(client.cookie)
             self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
-        return None
+        if client.channel.slot is None or upstream.slot is None:
+            return None  # one of them is closed already
+        slot = ExchangeSlot(client.channel.slot, upstream.slot, phase=int(asked))
+        slot.begin(client.channel.sock, upstream.sock, (upstream.given, client.channel.given))
+        self._exchanges[upstream] = slot
+        return slot
 
     def release(self, upstream: Channel, clean: bool) -> None:
+        slot = self._exchanges.pop(upstream, None)
+        if slot:
+            slot.end()
         origin = self._spares.forget(upstream)
         if not clean or origin is None or upstream.is_lost:
             upstream.reset()  # one that is lost holds a descriptor still; one that is closed minds no more
@@ -262,18 +289,25 @@ class Relay:
     # Accepting
 
     def _accept(self, sock: socket.socket, namespace: Namespace, peer: Peer) -> None:
-        client = Client(
-            Channel(sock, self._readiness),
-            cookie=peer.client,
-            netns=namespace.cookie,
-            routing=peer.routing,
-            port=peer.asked.port,
-            surroundings=self,
+        channel, asked = Channel(sock, self._readiness), (peer.asked.addr16, peer.asked.port)
+        self._write_down(
+            channel, Kind.CLIENT, netns=namespace.cookie, client=peer.client, routing=peer.routing, address=asked
         )
-        self.clients[peer.client] = client
-        self._asked[peer.client] = peer.asked
-        self._clients_in[namespace.cookie] += 1
+        client = self._add_client(channel, peer, namespace.cookie)
         self._tasks.start(client.serve())
+
+    def _add_client(self, channel: Channel, peer: Peer, netns: int) -> Client:
+        cookie, port = peer.client, peer.asked.port
+        client = Client(channel, cookie=cookie, netns=netns, routing=peer.routing, port=port, surroundings=self)
+        self.clients[cookie] = client
+        self._asked[cookie] = peer.asked
+        self._clients_in[netns] += 1
+        return client
+
+    def _write_down(self, channel: Channel, kind: Kind, **who: Any) -> None:
+        """Before anything is done with it."""
+        channel.slot = self._journal.slot(channel.sock.fileno())
+        channel.slot.open(Identity(kind=kind, cookie=cookie_of(channel.sock), **who))
 
     def _find_client(self, cookie: int, netns: int) -> Client | None:
         if cookie not in self.clients:
@@ -321,19 +355,37 @@ class Relay:
             self.pools.drop(upstream, reset=True)
             return
         self.relayed[f"answer: {_name_handover(event.detail)}"] += 1
-        self._answering[client.cookie] += 1
         state = self._tables.read_upstream(upstream.cookie)
         channel = Channel(self.pools.take_over(upstream), self._readiness, is_mapped=True)
-        is_rest = event.kind is StreamEvent.ANSWER_REST
-        self._tasks.start(self._relay_answer(client, channel, upstream.cookie, state, is_rest=is_rest))
+        channel.slot = upstream.slot
+        channel.slot.become(Kind.RELAYED, client=client.cookie)
+        rest = find_rest(state) if state and event.kind is StreamEvent.ANSWER_REST else None
+        self._start_answer(client, channel, upstream.cookie, state, rest, 0)
+
+    def _start_answer(
+        self,
+        client: Client,
+        channel: Channel,
+        cookie: int,
+        state: UpstreamState | None,
+        rest: Framer | None,
+        ahead: int,
+    ) -> None:
+        self._answering[client.cookie] += 1
+        self._tasks.start(self._relay_answer(client, channel, cookie, state, rest, ahead))
 
     async def _relay_answer(
-        self, client: Client, channel: Channel, cookie: int, state: UpstreamState | None, *, is_rest: bool
+        self,
+        client: Client,
+        channel: Channel,
+        cookie: int,
+        state: UpstreamState | None,
+        rest: Framer | None,
+        ahead: int,
     ) -> None:
         is_head, closes = (bool(state.is_head), bool(state.is_closing)) if state else (False, False)
-        framer = continue_framer(BodyPhase(state.phase), state.remaining) if state and is_rest else None
         try:
-            await client.relay_answer(channel, cookie, is_head=is_head, closes=closes, rest=framer)
+            await client.relay_answer(channel, cookie, is_head=is_head, closes=closes, rest=rest, ahead=ahead)
         finally:
             self._tables.delete_upstream(cookie)
             self._answering[client.cookie] -= 1
@@ -409,12 +461,43 @@ class Relay:
     def _timeout_of(self, cluster: int) -> float | None:
         return self._timeouts.get(cluster)
 
-    def _remove_leftovers(self) -> None:
-        """Of a predecessor whose sockets are not here."""
+    def _inherit(self) -> None:
+        """Go on with what a predecessor left; what the maps have of its other sockets goes."""
+        self._acceptors.close_unopened()
+        heir = Heir(
+            tables=self._tables,
+            upstreams=self._upstreams,
+            pools=self.pools,
+            tasks=self._tasks,
+            readiness=self._readiness,
+            add_client=self._adopt_client,
+            relay_answer=self._start_answer,
+        )
+        heir.take(self._adopted)
+        for sock in self._adopted.accepted:
+            self._adopt_accepted(sock)
         for netns in self._tables.acceptors():
-            self._tables.delete_acceptor(netns)
+            if netns not in self._namespaces.known:
+                self._tables.delete_acceptor(netns)
         for key in self._tables.pools():
-            self._tables.delete_pool(*key)
+            if key not in self.pools.pools:
+                self._tables.delete_pool(*key)
+
+    def _adopt_client(self, channel: Channel, found: AdoptedSocket) -> Client:
+        was = found.was.identity
+        return self._add_client(channel, Peer(was.client, was.routing, SocketAddress(*was.address)), was.netns)
+
+    def _adopt_accepted(self, sock: socket.socket) -> None:
+        """It was accepted, and the journal did not have it yet."""
+        namespace = self._namespaces.known.get(namespace_cookie(sock))
+        try:
+            address = sock.getpeername()
+        except OSError:
+            namespace = None
+        if namespace:
+            self._acceptors.take(sock, address, namespace)
+        else:
+            sock.close()
 
     def _close_namespace(self, namespace: Namespace) -> None:
         self._acceptors.close(namespace.cookie)

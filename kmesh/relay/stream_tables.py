@@ -4,7 +4,7 @@ Who writes what:
 
     map           key                    programs                     relay
     km_acceptor   namespace              read                         writes
-    km_peer       acceptor's view        write                        takes, once
+    km_peer       acceptor's view        write                        reads, deletes
     km_stream     client                 write                        reads, deletes, marks relayed
     km_grant      client                 read                         writes, deletes
     km_bound      client, cluster        write                        reads, deletes
@@ -123,13 +123,14 @@ class StreamTables:
         """Cookies of the namespaces that have one."""
         return _numbers(self._fds["acceptor"])
 
-    def take_peer(self, netns: int, addr16: bytes, port: int) -> Peer | None:
-        """Of the connection from this address; None when no program sent it there."""
-        raw = bpf.pop(self._fds["peer"], PEER.size, PEER_KEY.struct.pack(netns, addr16, socket.htons(port), bytes(6)))
+    def find_peer(self, netns: int, addr16: bytes, port: int) -> tuple[bytes, Peer | None]:
+        """(key, who) of the connection from this address; None when no program sent it there."""
+        key = PEER_KEY.struct.pack(netns, addr16, socket.htons(port), bytes(6))
+        raw = bpf.lookup(self._fds["peer"], key, PEER.size)
         if raw is None:
-            return None
+            return key, None
         client, routing, asked, port_be, _ = PEER.struct.unpack(raw)
-        return Peer(client, routing, SocketAddress(asked, socket.ntohs(port_be)))
+        return key, Peer(client, routing, SocketAddress(asked, socket.ntohs(port_be)))
 
     def peers(self) -> Iterator[tuple[bytes, int]]:
         """(key, client) of each."""

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kmesh.relay.journal import cookie_of
+from kmesh.relay.adoption import AdoptedSocket
+from kmesh.relay.journal import Identity, Journal, Kind, Slot, cookie_of
 
 __all__ = ["Upstream", "Upstreams"]
 
@@ -30,6 +31,7 @@ class Upstream:
     cluster: int
     backend: int
     """Id of its endpoint."""
+    slot: Slot
     client: int = 0
     """Cookie of whom it is bound to; 0: it is free."""
     is_leaving: bool = False
@@ -39,8 +41,8 @@ class Upstream:
 class Upstreams:
     """All of them, by cookie. `ended` is called once for each whose server closed it."""
 
-    def __init__(self, ended: Callable[[Upstream], None]) -> None:
-        self._ended = ended
+    def __init__(self, journal: Journal, ended: Callable[[Upstream], None]) -> None:
+        self._journal, self._ended = journal, ended
         self._all: dict[int, Upstream] = {}
         self._by_fd: dict[int, Upstream] = {}
         self._of_client: dict[int, dict[int, Upstream]] = {}
@@ -61,17 +63,31 @@ class Upstreams:
         return list(self._of_client.get(client, {}).values())
 
     def add(self, sock: socket.socket, netns: int, cluster: int, backend: int) -> Upstream:
-        upstream = Upstream(sock, cookie_of(sock), netns, cluster, backend)
-        self._all[upstream.cookie] = self._by_fd[sock.fileno()] = upstream
-        self._epoll.register(sock, select.EPOLLRDHUP | select.EPOLLONESHOT)
+        slot, cookie = self._journal.slot(sock.fileno()), cookie_of(sock)
+        slot.open(Identity(kind=Kind.POOLED, cookie=cookie, netns=netns, cluster=cluster, backend=backend))
+        return self._add(Upstream(sock, cookie, netns, cluster, backend, slot))
+
+    def adopt(self, found: AdoptedSocket) -> Upstream:
+        """One of a predecessor's; free, until it is bound here."""
+        was = found.was.identity
+        return self._add(Upstream(found.sock, was.cookie, was.netns, was.cluster, was.backend, found.slot))
+
+    def _add(self, upstream: Upstream) -> Upstream:
+        self._all[upstream.cookie] = self._by_fd[upstream.sock.fileno()] = upstream
+        self._epoll.register(upstream.sock, select.EPOLLRDHUP | select.EPOLLONESHOT)
         return upstream
 
     def bind(self, upstream: Upstream, client: int) -> None:
-        self.unbind(upstream)
+        self._take_from_client(upstream)
         upstream.client = client
+        upstream.slot.become(Kind.BOUND, client=client)
         self._of_client.setdefault(client, {})[upstream.cookie] = upstream
 
     def unbind(self, upstream: Upstream) -> None:
+        self._take_from_client(upstream)
+        upstream.slot.become(Kind.POOLED, client=0)
+
+    def _take_from_client(self, upstream: Upstream) -> None:
         held = self._of_client.get(upstream.client)
         if held:
             held.pop(upstream.cookie, None)
@@ -80,8 +96,8 @@ class Upstreams:
         upstream.client = 0
 
     def remove(self, upstream: Upstream) -> socket.socket:
-        """Its socket, open, and no more of these."""
-        self.unbind(upstream)
+        """Its socket, open, and no more of these; its slot is as it was."""
+        self._take_from_client(upstream)
         del self._all[upstream.cookie]
         del self._by_fd[upstream.sock.fileno()]
         self._epoll.unregister(upstream.sock)
@@ -92,6 +108,7 @@ class Upstreams:
         if reset:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        upstream.slot.close()
         sock.close()
 
     def close(self) -> None:

@@ -231,3 +231,29 @@ def test_an_answer_that_no_one_reads_is_bounded(mesh: HttpMesh, big: BigServer) 
     """
     run(mesh, code)
     assert 0 < big.sent < BOUND_BYTES
+
+
+def test_answers_that_no_one_reads_are_bounded(mesh: HttpMesh) -> None:
+    """Each is one that the kernel carries; a client that asks for more and more, and reads none, has few of them."""
+    body, count = LIMITS["ANSWER_BODY_BYTES"] // 16, 300
+    code = """
+        s, body, count = connect(), b"b" * int(sys.argv[3]), int(sys.argv[4])
+        request = b"POST /a/x HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body
+        want = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\na" % (len(body) + 1) + body
+        s.settimeout(0.2)
+        asked = 0
+        try:
+            while asked < count:
+                s.send(request)
+                asked += 1
+                time.sleep(0.002)
+        except TimeoutError:
+            pass
+        s.settimeout(5)
+        assert read(s, asked * len(want)) == want * asked
+        s.sendall(HEAD)
+        assert read(s) == ANSWER
+    """
+    with carried(mesh) as exchanges:
+        run(mesh, code, str(body), str(count))
+    assert exchanges.found.kernel * body < 4 * LIMITS["UNREAD_BYTES"]

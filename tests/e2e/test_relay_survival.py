@@ -149,4 +149,4 @@ def test_kill_9_loses_nothing(bridge: Bridge, kill) -> None:
     for _ in range(2):
         time.sleep(1)
         kill(bridge)
-    assert load.finish() == ALL_RIGHT
+    assert load.finish() == ALL_RIGHT, bridge.log.read_text()

@@ -44,7 +44,7 @@ VERIFIED = 200_000
 """Instructions that the verifier may walk in one program; a kernel takes a million."""
 LONG = 700
 """Bytes of a head that may take more bursts than there are tail calls: when all of them are tabs in a value."""
-OF_STREAMS = {Handover.NO_CONNECTION, Handover.PIPELINED}
+OF_STREAMS = {Handover.NO_CONNECTION, Handover.PIPELINED, Handover.UNREAD}
 """Reasons that no matching comes to."""
 RARE = {Handover.WAYPOINT, Handover.REFUSED, Handover.BOUND, Handover.BROKEN, Handover.STEPS}
 """Reasons that compiled routes need not come to."""

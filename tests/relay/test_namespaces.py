@@ -19,7 +19,9 @@ from kmesh.kernel.namespaces import NamespaceThread, find_namespace, namespace_c
 from kmesh.model.address import SocketAddress
 from kmesh.records.layout import PEER, PEER_KEY
 from kmesh.relay.acceptors import Acceptors
+from kmesh.relay.adoption import Adopted
 from kmesh.relay.cgroup_scan import CgroupScan
+from kmesh.relay.journal import Journal
 from kmesh.relay.namespaces import Namespace, Namespaces
 from kmesh.relay.stream_tables import Peer, StreamTables
 from tests.kernel.conftest import Kernel
@@ -185,7 +187,7 @@ def test_acceptors_before_the_loopback_is_up(kernel: Kernel) -> None:
 
     async def run(pid: int) -> None:
         tables, thread = StreamTables(kernel.build.maps_dir), NamespaceThread()
-        acceptors = Acceptors(tables, lambda sock, _, peer: accepted.append((sock, peer)))
+        acceptors = Acceptors(tables, Journal(), lambda sock, _, peer: accepted.append((sock, peer)), Adopted())
         fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         (probe,) = await asyncio.wrap_future(thread.make(fd, socket.AF_INET))
         namespace = Namespace(0, namespace_cookie(probe), fd, thread)

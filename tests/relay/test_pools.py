@@ -18,6 +18,7 @@ from kmesh.records.digest import name_id
 from kmesh.records.layout import BOUND_KEY, ID
 from kmesh.relay.demand import IDLE_S
 from kmesh.relay.dial import Dialler
+from kmesh.relay.journal import Journal
 from kmesh.relay.namespaces import Namespace
 from kmesh.relay.pools import Pool, Pools
 from kmesh.relay.stream_tables import StreamTables
@@ -82,7 +83,7 @@ class Rig:
         with socket.socket() as sock:
             self.netns = namespace_cookie(sock)
         known = {self.netns: Namespace(0, self.netns, -1, thread)}
-        self.upstreams = Upstreams(self._note_end)
+        self.upstreams = Upstreams(Journal(), self._note_end)
         self.pools = Pools(
             self.tables,
             self.dialler,

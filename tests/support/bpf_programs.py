@@ -27,7 +27,7 @@ __all__ = ["ETHERNET", "Job", "Run", "build_programs", "join_sources", "run_prog
 ETHERNET = bytes(16)
 """What a packet begins with, with two bytes more that align what follows."""
 _HERE = Path(__file__).parent
-_FLAGS = ("-DKM_HAS_SET_RETVAL=0", "-Wall", "-Werror", "-Wno-unused-function")
+_FLAGS = ("-DKM_HAS_SET_RETVAL=0", "-DKM_RMEM_ALLOC_AT=0", "-Wall", "-Werror", "-Wno-unused-function")
 _BUILD_S = 600
 """A few seconds, but minutes where the processor is emulated."""
 _PROG_TYPE_SCHED_CLS = 3

@@ -100,8 +100,11 @@ def _ask(method: str, url: str, count: int, seconds: float) -> str:
     if answer.status != 200:
         return f"{answer.status} {answer.read()!r}"
     found = check(_paced(_read(answer), count, seconds), count)
-    connection.request("GET", "/small")  # the connection goes on
-    return found if connection.getresponse().read() == b"small" else f"{found}, then nothing"
+    try:
+        connection.request("GET", "/small")  # the connection goes on
+        return found if connection.getresponse().read() == b"small" else f"{found}, then another answer"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{found}, then {error!r}"
 
 
 def main() -> None:
