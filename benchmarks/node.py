@@ -1,7 +1,8 @@
 """A node with pods: what a sidecar mesh and ours both need before one of the pods starts.
 
 Every pod is a network namespace with one address on a common segment, without a route to service addresses. One of
-them runs a web server, which is the only endpoint of the service "shop"; around it is a mesh of other services. The
+them runs a web server, which is the only endpoint of the service "shop"; around it is a mesh of other services.
+"shop" has two addresses: of a TCP port, and of an HTTP port whose requests are routed one by one. The
 embedded ADS server has the same resources for the sidecars and for the bridge, over a Unix socket, as namespaces do
 not share their loopback interface.
 
@@ -33,9 +34,10 @@ from tests.support.pods import inside, pods
 from tests.support.sandbox import Sandbox
 from tests.support.services import captured, http_to, tcp_service
 
-__all__ = ["SIDECAR", "VIP", "Node", "run_node"]
+__all__ = ["HTTP_VIP", "SIDECAR", "VIP", "Node", "run_node"]
 
 VIP: Address = ("10.100.0.1", 80)
+HTTP_VIP: Address = ("10.100.0.2", 80)
 SIDECAR: Address = ("127.0.0.1", 15001)
 """Where each sidecar listens, in the namespace of its pod."""
 _WEB: Address = ("10.244.0.2", 8080)
@@ -113,6 +115,9 @@ def run_node(names: Sequence[str], services: int) -> Iterator[Node]:
 def _list_resources(services: int) -> Iterator[Message]:
     yield from generate_mesh(services, _ENDPOINTS)
     yield from tcp_service("shop", VIP, _WEB)
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "shop", "timeout": "0s"}}
+    hosts = [{"name": "shop", "domains": ["shop"], "routes": [route]}]
+    yield captured("shop-http", HTTP_VIP, http_to(route_config={"name": "shop", "virtual_hosts": hosts}))
     yield captured("sidecar", SIDECAR, http_to("shop"), bind_to_port=True)
 
 

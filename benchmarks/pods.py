@@ -5,8 +5,9 @@ pod has had its first request answered; then they idle. Measured:
 
 - sidecars: PSS and RSS of every Envoy, summed, from /proc/PID/smaps_rollup. PSS counts memory that processes share
   once, so the program's text is not counted for every sidecar, as it is in RSS.
-- kmesh: PSS and RSS of the bridge, and what the kernel charges for the maps that it fills. With a pod nothing is
-  started; its cgroup inherits the programs.
+- kmesh: PSS and RSS of the bridge, the relay and its keeper, and what the kernel charges for the maps that are
+  filled by configuration. With a pod nothing is started; its cgroup inherits the programs. Each pod asks a service
+  whose connections are balanced at connect(), and one whose requests are routed one by one.
 
 What the pods' own processes, the ADS server and the network need is in neither. Sidecars that would not fit into this
 machine's free memory are not started: their figures are then drawn on from the two largest numbers that were
@@ -25,7 +26,8 @@ from typing import Any
 
 from benchmarks.clients import Memory
 from benchmarks.figures import print_table, say
-from benchmarks.node import SIDECAR, VIP, Node, run_node
+from benchmarks.node import HTTP_VIP, SIDECAR, VIP, Node, run_node
+from kmesh.relay.record import read_record
 from tests.support.bridge import Bridge
 
 __all__ = ["Plan", "measure_pods", "print_pods"]
@@ -106,7 +108,7 @@ def _measure_bridge(node: Node, plan: Plan) -> dict[int, _Figures]:
             if number in plan.pods:
                 say(f"memory: the bridge, {number} pods")
                 time.sleep(_SETTLE_S)
-                found[number] = _weigh([bridge.process.pid]) | {"maps": _map_bytes(bridge)}
+                found[number] = _weigh(_processes(bridge)) | {"maps": _map_bytes(bridge)}
     return found
 
 
@@ -115,8 +117,15 @@ def _enrol(node: Node, pod: str, stack: ExitStack) -> None:
     cgroup = stack.enter_context(node.pod_cgroup(pod))
     with node.asker(pod) as asker:
         asker.move(cgroup)
-        asker.begin(VIP)
-        asker.wait()
+        for address in (VIP, HTTP_VIP):
+            asker.begin(address)
+            asker.wait()
+
+
+def _processes(bridge: Bridge) -> list[int]:
+    record = read_record(bridge.socket.with_suffix(".relay"))
+    assert record and record.journal and record.journal.keeper, "there is no relay"
+    return [bridge.process.pid, record.relay.pid, record.journal.keeper.pid]
 
 
 def _map_bytes(bridge: Bridge) -> int:
