@@ -127,14 +127,16 @@ class Client:
         routing: int,
         port: int,
         surroundings: Surroundings,
+        ended: int = 0,
     ) -> None:
-        """`cookie` is that of the client's own socket, `port` what it connected to."""
+        """`cookie` is that of the client's own socket, `port` what it connected to. `ended`: the upstream connection
+        of the kernel's exchange that a predecessor answered last."""
         self.channel, self.cookie, self.netns = channel, cookie, netns
         self._routing, self._port = routing, port
         self._around = surroundings
         self._told = asyncio.Event()
         """Something happened to the exchange that the kernel has in flight."""
-        self._ended = 0
+        self._ended = ended
         """Upstream connection of the kernel's exchange that was answered here last. The kernel may know it later."""
         self._turn = asyncio.Lock()
         """Of whoever writes an answer."""

@@ -296,9 +296,11 @@ class Relay:
         client = self._add_client(channel, peer, namespace.cookie)
         self._tasks.start(client.serve())
 
-    def _add_client(self, channel: Channel, peer: Peer, netns: int) -> Client:
+    def _add_client(self, channel: Channel, peer: Peer, netns: int, ended: int = 0) -> Client:
         cookie, port = peer.client, peer.asked.port
-        client = Client(channel, cookie=cookie, netns=netns, routing=peer.routing, port=port, surroundings=self)
+        client = Client(
+            channel, cookie=cookie, netns=netns, routing=peer.routing, port=port, surroundings=self, ended=ended
+        )
         self.clients[cookie] = client
         self._asked[cookie] = peer.asked
         self._clients_in[netns] += 1
@@ -485,7 +487,8 @@ class Relay:
 
     def _adopt_client(self, channel: Channel, found: AdoptedSocket) -> Client:
         was = found.was.identity
-        return self._add_client(channel, Peer(was.client, was.routing, SocketAddress(*was.address)), was.netns)
+        peer = Peer(was.client, was.routing, SocketAddress(*was.address))
+        return self._add_client(channel, peer, was.netns, self._tables.read_ended(was.client))
 
     def _adopt_accepted(self, sock: socket.socket) -> None:
         """It was accepted, and the journal did not have it yet."""

@@ -168,6 +168,14 @@ class StreamTables:
         self._granted.add(client)
         bpf.update(self._fds["grant"], _U64.pack(client), GRANT.struct.pack(sent, received, ended))
 
+    def read_ended(self, client: int) -> int:
+        """What its grant, of a predecessor's, says of the kernel's exchange that ended last; 0: it has none."""
+        raw = bpf.lookup(self._fds["grant"], _U64.pack(client), GRANT.size)
+        if raw is None:
+            return 0
+        self._granted.add(client)
+        return int(GRANT.struct.unpack(raw)[2])
+
     def take_stream(self, client: int) -> Stream | None:
         """Read it a last time: it is deleted, and so is the client's grant. None: a program did so before, and told
         CLIENT_CLOSED, which is not told now."""

@@ -1,0 +1,226 @@
+"""Relays that are killed with clients of the kernel's in hand: real processes, the programs, and real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from kmesh.relay.control import RelayUnreachable, fetch_status
+from kmesh.relay.record import end_relay
+from tests.kernel.conftest import Kernel
+from tests.support.envoy import wait_until
+from tests.support.l7_mesh import L7Mesh
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ROUTES = {
+    "virtual_hosts": [
+        {
+            "name": "v",
+            "domains": ["*"],
+            "routes": [
+                {
+                    "match": {"prefix": "/"},
+                    "route": {"cluster": "a", "timeout": "0s", "upgrade_configs": [{"upgrade_type": "websocket"}]},
+                }
+            ],
+        }
+    ]
+}
+CLIENT = """
+import socket, sys
+s = socket.create_connection(("127.96.0.1", 80), timeout=5)
+for line in sys.stdin:
+    verb, _, what = line.strip().partition(" ")
+    what = bytes.fromhex(what)
+    if verb == "send":
+        s.sendall(what)
+        print("sent", flush=True)
+        continue
+    got = b""
+    try:
+        while not got.endswith(what):
+            piece = s.recv(65536)
+            if not piece:
+                break
+            got += piece
+    except OSError as error:
+        got += repr(error).encode()
+    print(got.hex(), flush=True)
+"""
+
+
+class Server:
+    """Answers by the path; /hold and /held-trailer once `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.go_on, self.asked = threading.Event(), threading.Semaphore(0)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address = self._listener.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), sock:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                piece = sock.recv(65536)
+                if not piece:
+                    return
+                received += piece
+                while b"\r\n\r\n" in received:
+                    head, _, received = received.partition(b"\r\n\r\n")
+                    self._answer(sock, head.split(b" ")[1])
+
+    def _answer(self, sock: socket.socket, path: bytes) -> None:
+        self.asked.release()
+        if path.startswith(b"/hold"):
+            self.go_on.wait(10)
+        if path == b"/trailer":
+            sock.sendall(CHUNKED + b"1\r\n!\r\n0\r\nx: y\r\n\r\n")
+        elif path == b"/socket":
+            sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\npush")
+            while piece := sock.recv(1000):
+                sock.sendall(b"heard " + piece)
+        else:
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+
+
+class Relays:
+    """One after the other, each a process."""
+
+    def __init__(self, mesh: L7Mesh, server: Server) -> None:
+        self.mesh, self.server = mesh, server
+        self.sandbox, self._maps_dir = mesh.kernel.sandbox, mesh.kernel.build.maps_dir
+        self._runtime_dir = self.sandbox.folder / "relay"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        folder = self.sandbox.folder
+        options = ["--maps-dir", self._maps_dir, "--configuration", folder / "relay.msgpack"]
+        options += ["--runtime-dir", self._runtime_dir, "--cgroup", self.sandbox.pods]
+        command = [sys.executable, "-m", "kmesh.relay", *map(str, options)]
+        self._process = process = self.sandbox.spawn(command)
+        wait_until(lambda: self._pid() == process.pid, 10, "the relay to serve")
+
+    def kill(self) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.wait(10)
+
+    def replace(self) -> None:
+        self.kill()
+        self.start()
+
+    def status(self) -> dict[str, object]:
+        return asyncio.run(fetch_status(self._runtime_dir, 5))
+
+    def wait_for_idle(self) -> None:
+        """Until programs find a connection."""
+        wait_until(lambda: any(pool["idle"] for pool in self.status()["pools"]), 5, "a pool to fill")
+
+    def end(self) -> None:
+        end_relay(self._runtime_dir)
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+
+    def _pid(self) -> int:
+        try:
+            return int(asyncio.run(fetch_status(self._runtime_dir, 0.2))["pid"])
+        except RelayUnreachable:
+            return 0
+
+
+class Puppet:
+    """An enrolled client that does as it is told."""
+
+    def __init__(self, relays: Relays) -> None:
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", CLIENT]
+        self._process = relays.sandbox.spawn(command, enrolled=True, stdin=pipe, stdout=pipe)
+
+    def send(self, piece: bytes) -> None:
+        assert self._do(f"send {piece.hex()}") == "sent"
+
+    def receive(self, end: bytes) -> bytes:
+        """Up to and with `end`; less when nothing comes for 5 s."""
+        return bytes.fromhex(self._do(f"receive {end.hex()}"))
+
+    def ask(self, path: bytes) -> bytes:
+        self.send(get(path))
+        return self.receive(b"\r\n\r\n" + path)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _do(self, line: str) -> str:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+
+def get(path: bytes, more: bytes = b"") -> bytes:
+    return b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n" % (path, more)
+
+
+@pytest.fixture
+def relays(kernel: Kernel) -> Iterator[Relays]:
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(Server()))
+        relays = Relays(L7Mesh(kernel, ROUTES, {"a": server.address}), server)
+        stack.callback(relays.end)
+        relays.start()
+        yield relays
+
+
+@pytest.fixture
+def client(relays: Relays) -> Iterator[Puppet]:
+    with closing(Puppet(relays)) as client:
+        assert client.ask(b"/first").startswith(b"HTTP/1.1 200 OK")
+        relays.wait_for_idle()
+        yield client
+
+
+def test_an_exchange_that_a_predecessor_ended_is_waited_for_by_nobody(relays: Relays, client: Puppet) -> None:
+    """The answer to the first is the relay's, so the kernel has not forgotten that exchange; the second came before."""
+    client.send(get(b"/trailer"))
+    client.send(get(b"/hold"))
+    assert client.receive(b"x: y\r\n\r\n").startswith(CHUNKED)
+    for _ in range(3):
+        relays.server.asked.acquire(timeout=5)
+    relays.replace()
+    relays.server.go_on.set()
+    assert client.receive(b"/hold").startswith(b"HTTP/1.1 200 OK")
+    assert client.ask(b"/third").endswith(b"/third")
+    assert client.ask(b"/fourth").endswith(b"/fourth")
+
+
+def test_a_tunnel_in_which_only_the_server_spoke(relays: Relays, client: Puppet) -> None:
+    client.send(get(b"/socket", b"Connection: upgrade\r\nUpgrade: websocket\r\n"))
+    assert client.receive(b"push").startswith(b"HTTP/1.1 101")
+    for text in (b"one", b"two"):
+        relays.replace()
+        client.send(text)
+        assert client.receive(b"heard " + text) == b"heard " + text
