@@ -149,7 +149,10 @@ class Exchange:
 
     async def _carry(self) -> Ending:
         if self._progress and self._progress.is_tunnel:
-            return await self._relay_both_ways(self._progress)
+            if self._progress.answer:
+                return await self._relay_both_ways(self._progress)
+            self.is_sent = True  # the head that says so comes again
+            return await self._relay_answer()
         if self._has_no_body:
             try:
                 await self._send_request()
@@ -234,6 +237,8 @@ class Exchange:
         out = forward_answer(head, self._rewrite_answer, closes=False)
         ahead = head.length if out is head.raw else 0
         self._answering.has_begun = True
+        if self._slot:  # for a successor that comes before the client has said anything
+            self._slot.note_state(Direction.REQUEST, CloseFramer().state)
         if not ahead:
             state = CloseFramer().state
             await replace_head(self._upstream, self._client, head.length, out, state, self._slot, Direction.ANSWER)

@@ -77,6 +77,9 @@ def list_clusters(undetected: Undetected, begun: Begun | None) -> tuple[Weighted
 async def copy_both_ways(client: Channel, upstream: Channel, slot: Slot | None) -> None:
     """Until both have ended; each end is passed on. Then `upstream` is closed: a reset would overtake what it has not
     sent yet. Raises: Lost, OSError."""
+    if slot:  # a successor must know what it is before either has said anything; the request's word comes last
+        for direction in (Direction.ANSWER, Direction.REQUEST):
+            slot.note_state(direction, CloseFramer().state)
     ways = (
         asyncio.create_task(_copy(client, upstream, slot, Direction.REQUEST)),
         asyncio.create_task(_copy(upstream, client, slot, Direction.ANSWER)),
