@@ -184,6 +184,9 @@ class Client:
                 await self._relay_answer(upstream, is_head, closes, rest, ahead)
         except (Lost, BadFraming, OSError):
             self.reset()
+        except Exception:  # a mistake in here ends this connection, and is told
+            self.reset()
+            raise
         finally:
             self._around.release(upstream, False)
             self._told.set()
@@ -253,6 +256,24 @@ class Client:
 
         The upstream connection is not used again: what this channel counts did not begin with it.
         """
+        try:
+            goes_on = await self._resume(upstream, asked, progress)
+        except (Lost, BadFraming, OSError):
+            self.reset()
+            return
+        except Exception:  # a mistake in here ends this connection, and is told
+            self.reset()
+            raise
+        finally:
+            self._around.release(upstream, False)
+        if goes_on:
+            await self.serve(is_new=False)
+        else:
+            await self._linger()
+            self.close()
+
+    async def _resume(self, upstream: Channel, asked: Asked, progress: Progress) -> bool:
+        """Returns whether the client's connection goes on. Raises: Lost, BadFraming, OSError."""
         slot = self._around.begin_exchange(self, upstream, asked)
         _note_rest(slot, Direction.REQUEST, progress.request, progress.request_ahead, upstream.given)
         _note_rest(slot, Direction.ANSWER, progress.answer, progress.answer_ahead, self.channel.given)
@@ -266,19 +287,8 @@ class Client:
             progress=progress,
             slot=slot,
         )
-        try:
-            async with self._turn:
-                goes_on = await self._end_resumed(exchange, asked)
-        except (Lost, BadFraming, OSError):
-            self.reset()
-            return
-        finally:
-            self._around.release(upstream, False)
-        if goes_on:
-            await self.serve(is_new=False)
-        else:
-            await self._linger()
-            self.close()
+        async with self._turn:
+            return await self._end_resumed(exchange, asked)
 
     async def _end_resumed(self, exchange: Exchange, asked: Asked) -> bool:
         """Returns whether the client's connection goes on. Raises: Lost, BadFraming, OSError."""

@@ -68,6 +68,8 @@ class Events:
             self._hear(event)
         except OSError as error:
             _log.warning("event_failed", extra={"event": event.kind.name, "why": str(error)})
+        except Exception:  # a mistake with one connection, which those of the others are not to wait for
+            _log.exception("event_failed", extra={"event": event.kind.name})
 
     def close(self) -> None:
         self._loop.remove_reader(self._fd)

@@ -148,7 +148,6 @@ class Relay:
             group.create_task(self._namespaces.run())
             group.create_task(self._tick())
             group.create_task(self._sweep())
-            await self._tasks.failed
 
     async def reload(self) -> None:
         """Read the configuration again. Raises ConfigError, and the old one stays."""

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 
@@ -130,12 +131,15 @@ class Relays:
         self.kill()
         self.start()
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         return asyncio.run(fetch_status(self._runtime_dir, 5))
+
+    def count_idle(self) -> int:
+        return sum(pool["idle"] for pool in self.status()["pools"])
 
     def wait_for_idle(self) -> None:
         """Until programs find a connection."""
-        wait_until(lambda: any(pool["idle"] for pool in self.status()["pools"]), 5, "a pool to fill")
+        wait_until(lambda: self.count_idle() > 0, 5, "a pool to fill")
 
     def end(self) -> None:
         end_relay(self._runtime_dir)
@@ -204,7 +208,7 @@ def client(relays: Relays) -> Iterator[Puppet]:
 
 
 def test_an_exchange_that_a_predecessor_ended_is_waited_for_by_nobody(relays: Relays, client: Puppet) -> None:
-    """The answer to the first is the relay's, so the kernel has not forgotten that exchange; the second came before."""
+    """The answer to the first is the relay's, so the kernel has that exchange in flight; the second came before."""
     client.send(get(b"/trailer"))
     client.send(get(b"/hold"))
     assert client.receive(b"x: y\r\n\r\n").startswith(CHUNKED)

@@ -16,6 +16,8 @@ import pytest
 from kmesh.kernel import bpf
 from kmesh.records.digest import name_id
 from kmesh.records.layout import BOUND_KEY, GRANT, ID, PEER, PEER_KEY, STREAM
+from kmesh.relay.decide import Decision
+from kmesh.relay.head import RequestHead
 from kmesh.relay.stream_tables import StreamTables
 from kmesh.relay.sweep import Sweeper
 from tests.kernel.conftest import Kernel
@@ -154,6 +156,41 @@ def test_who_connects_to_the_acceptor_by_hand_is_shown_the_door(mesh: L7Mesh) ->
     ip, _, port = served["acceptors"][0].rpartition(":")
     with socket.create_connection((ip, int(port)), timeout=2) as sock:
         assert sock.recv(1) == b""
+
+
+def test_a_mistake_with_one_client_is_no_other_clients(mesh: L7Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide, note_returned = mesh.relay.decide, mesh.relay.pools.note_returned
+
+    def fail(head: RequestHead, routing: int, port: int) -> Decision:
+        if b"/mistake/" in head.raw:
+            raise KeyError("a mistake")
+        return decide(head, routing, port)
+
+    def fail_to_hear(*_: int) -> None:
+        monkeypatch.setattr(mesh.relay.pools, "note_returned", note_returned)
+        raise KeyError("another")
+
+    monkeypatch.setattr(mesh.relay, "decide", fail)
+    monkeypatch.setattr(mesh.relay.pools, "note_returned", fail_to_hear)
+    got = run(
+        mesh,
+        """
+        others = [connect() for _ in range(8)]
+        out = [ask(s) for s in others]
+        wrong = connect()
+        wrong.sendall(REQUEST.replace(b"/a/", b"/mistake/"))
+        try:
+            out.append(len(wrong.recv(1000)))
+        except ConnectionResetError:
+            out.append("reset")
+        out += [ask(s) for s in others]
+        out += [ask(s, REQUEST.replace(b"/a/", b"/none/")) for s in others]
+        print(json.dumps(out))
+        """,
+    )
+    assert got == [*["a"] * 8, "reset", *["a"] * 8, *[""] * 8]
+    until(lambda: mesh.status()["clients"] == 0)
+    assert mesh.relay.pools.note_returned == note_returned, "one event was heard in vain"
 
 
 def test_status(mesh: L7Mesh) -> None:
