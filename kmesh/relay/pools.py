@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from kmesh.compiler.interpreter.broken import Broken
 from kmesh.kernel import bpf
-from kmesh.records.constants import LIMITS
+from kmesh.records.constants import LIMITS, AnswerState
 from kmesh.records.layout import ID
 from kmesh.relay.demand import Demand
 from kmesh.relay.dial import DialError, Dialled, Dialler
@@ -312,9 +312,9 @@ class Pools:
         pool = self.pools.get((upstream.netns, upstream.cluster))
         if pool:
             await asyncio.to_thread(self._tables.fence, *pool.key, pool.queue)
-        while self._upstreams.get(cookie) is upstream:
+        while self._upstreams.get(cookie) is upstream and upstream.client == client:
             state = self._tables.read_upstream(cookie)
-            if state is None or not state.is_in_flight:
+            if state is None or not (state.is_in_flight or state.state == AnswerState.RELAYED):  # that will be told
                 self.drop(upstream)
                 self._dropped(client)
                 return

@@ -63,6 +63,8 @@ _TICK_S = 1.0
 _SWEEP_S = 30.0
 _SETTLE_S = 0.005
 """The end of an upstream connection is told before its last bytes have gone through the program."""
+_BEHIND_S = 0.05
+"""An end overtakes bytes that a program redirected a moment ago: they go into the client's queue by a work queue."""
 
 
 class Relay:
@@ -269,9 +271,17 @@ class Relay:
                 waits = True
                 with contextlib.suppress(OSError):
                     upstream.sock.shutdown(socket.SHUT_WR)
-        if waits:
+        if waits or self._has_exchanges(client.cookie):
             self._half_closed.add(client.cookie)
-        return waits
+            if not waits:
+                self._close_if_over(client.cookie)
+            return True
+        return False
+
+    def _has_exchanges(self, cookie: int) -> bool:
+        """Programs gave it an answer, which may be on its way."""
+        stream = self._tables.read_stream(cookie)
+        return stream is not None and stream.exchanges > 0
 
     def forget(self, client: Client) -> None:
         if self.clients.pop(client.cookie, None) is None:
@@ -422,7 +432,7 @@ class Relay:
         state = self._tables.read_upstream(upstream.cookie)
         if state and state.state == AnswerState.RELAYED:
             return  # which will be told
-        cookie, client = upstream.client, self.clients.get(upstream.client)
+        cookie, client = upstream.client, self._find_client(upstream.client, upstream.netns)
         self.pools.drop(upstream)
         if client and state and state.is_in_flight:
             client.note_lost(upstream.cookie, has_begun=state.state != AnswerState.HEAD)
@@ -434,7 +444,8 @@ class Relay:
         if client and cookie in self._half_closed and not self._answering[cookie]:
             flying = self.in_flight(cookie)
             if not any(upstream.cookie == flying for upstream in self._upstreams.of_client(cookie)):
-                client.close()
+                self._half_closed.discard(cookie)
+                asyncio.get_running_loop().call_later(_BEHIND_S, client.close)
 
     # Keeping in order
 

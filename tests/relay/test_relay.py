@@ -151,6 +151,19 @@ def test_a_half_closed_client_gets_its_answer_and_its_end(mesh: L7Mesh) -> None:
     until(lambda: mesh.status()["clients"] == 0)
 
 
+def test_a_request_lost_before_its_client_was_accepted_is_answered(mesh: L7Mesh) -> None:
+    acceptors = mesh.relay._acceptors  # to keep it from accepting by itself
+
+    def stop_accepting() -> None:
+        for listeners in acceptors._listeners.values():
+            for listener in listeners:
+                asyncio.get_running_loop().remove_reader(listener)
+
+    mesh.on_loop(stop_accepting)
+    code = "s = connect(); s.sendall(REQUEST.replace(b'/x', b'/die')); print(json.dumps(s.recv(12).decode()))"
+    assert run(mesh, code) == "HTTP/1.1 503"
+
+
 def test_who_connects_to_the_acceptor_by_hand_is_shown_the_door(mesh: L7Mesh) -> None:
     (served,) = mesh.status()["namespaces"]
     ip, _, port = served["acceptors"][0].rpartition(":")
