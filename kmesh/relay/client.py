@@ -27,7 +27,7 @@ from kmesh.relay.channel import Channel
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster
 from kmesh.relay.exchange import Asked, Exchange, Progress, Times, note_asked
 from kmesh.relay.forwarding import HeadRewrite, forward_request
-from kmesh.relay.framing import BadFraming, Framer, NoBody
+from kmesh.relay.framing import BadFraming, Framer, LengthFramer, NoBody
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
 from kmesh.relay.pump import Direction, Lost, Slot, peek_head, send_all
 from kmesh.relay.replies import REQUEST_TIMEOUT, write_refusal, write_reply
@@ -277,6 +277,7 @@ class Client:
         slot = self._around.begin_exchange(self, upstream, asked)
         _note_rest(slot, Direction.REQUEST, progress.request, progress.request_ahead, upstream.given)
         _note_rest(slot, Direction.ANSWER, progress.answer, progress.answer_ahead, self.channel.given)
+        _note_pipes(slot, progress)
         exchange = Exchange(
             self.channel,
             upstream,
@@ -488,3 +489,11 @@ def _note_rest(slot: Slot | None, direction: Direction, framer: Framer | None, a
             slot.plan(direction, framer.state, ahead, given)
         else:
             slot.note_state(direction, framer.state)
+
+
+def _note_pipes(slot: Slot | None, progress: Progress) -> None:
+    """For a successor that comes before they are empty."""
+    for direction, (pipe, piped) in progress.pipes.items():
+        framer = progress.request if direction is Direction.REQUEST else progress.answer
+        if slot and isinstance(framer, LengthFramer):
+            slot.splicing_on(direction, framer.left, piped, pipe)

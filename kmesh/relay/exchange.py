@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -292,7 +293,10 @@ async def _relay_until_end(
 async def _empty_pipe(progress: Progress, direction: Direction, sink: Channel) -> None:
     if direction in progress.pipes:
         read_end, count = progress.pipes[direction]
-        await empty_pipe(read_end, sink, count)
+        try:
+            await empty_pipe(read_end, sink, count)
+        finally:
+            os.close(read_end)
 
 
 async def _cancel(*tasks: asyncio.Task[_T]) -> None:

@@ -16,6 +16,7 @@ these are asked, here and not the journal, whose a connection is.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ class Heir:
         client.channel.take(request.dropped)
         upstream.take(answer.dropped)
         progress = join_ways(request, answer, near.pipe, far.pipe)
+        used = {pipe for pipe, _ in progress.pipes.values()} if progress else set()
+        for pipe in {near.pipe, far.pipe} - used - {None}:
+            os.close(pipe)
         if progress is None:
             upstream.reset()
             return False

@@ -286,6 +286,13 @@ class ExchangeSlot:
     def splicing(self, direction: int, left: int, base: int, pipe: int) -> None:
         self._advance(direction, base, mode=Mode.SPLICING, state=(left, 0, 0), planned=left, pipe=pipe)
 
+    def splicing_on(self, direction: int, left: int, piped: int, pipe: int) -> None:
+        """As a predecessor did: `piped` bytes are taken already, and lie in the pipe."""
+        now, planned = self._slots[direction].direction, left + piped
+        self._change(
+            direction, mode=Mode.SPLICING, taken=now.taken - piped, state=(planned, 0, 0), planned=planned, pipe=pipe
+        )
+
     def consumed(self, direction: int) -> None:
         now = self._slots[direction].direction
         took = now.length if now.mode is Mode.REPLACING else now.planned

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -21,6 +22,8 @@ from tests.support.envoy import wait_until
 from tests.support.l7_mesh import L7Mesh
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BIG = b"".join(b"%08d" % number for number in range(1_500_000))
+"""12 MB: more than all queues and pipes hold, and no part of it is like another."""
 ROUTES = {
     "virtual_hosts": [
         {
@@ -37,7 +40,7 @@ ROUTES = {
 }
 CLIENT = """
 import socket, sys
-s = socket.create_connection(("127.96.0.1", 80), timeout=5)
+s = socket.create_connection(("127.96.0.1", 80), timeout=10)
 for line in sys.stdin:
     verb, _, what = line.strip().partition(" ")
     what = bytes.fromhex(what)
@@ -89,13 +92,20 @@ class Server:
                 received += piece
                 while b"\r\n\r\n" in received:
                     head, _, received = received.partition(b"\r\n\r\n")
-                    self._answer(sock, head.split(b" ")[1])
+                    is_post = head.startswith(b"POST")
+                    self._answer(sock, head.split(b" ")[1], received if is_post else b"")
+                    received = b"" if is_post else received
 
-    def _answer(self, sock: socket.socket, path: bytes) -> None:
+    def _answer(self, sock: socket.socket, path: bytes, begun: bytes) -> None:
+        """`begun`: what came of the request's body."""
         self.asked.release()
         if path.startswith(b"/hold"):
             self.go_on.wait(10)
-        if path == b"/trailer":
+        if path == b"/hold-body":
+            while len(begun) < len(BIG) and (piece := sock.recv(1 << 20)):
+                begun += piece
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + str(begun == BIG)[:4].encode())
+        elif path == b"/trailer":
             sock.sendall(CHUNKED + b"1\r\n!\r\n0\r\nx: y\r\n\r\n")
         elif path == b"/socket":
             sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\npush")
@@ -163,11 +173,17 @@ class Puppet:
         self._process = relays.sandbox.spawn(command, enrolled=True, stdin=pipe, stdout=pipe)
 
     def send(self, piece: bytes) -> None:
-        assert self._do(f"send {piece.hex()}") == "sent"
+        self.begin(piece)
+        assert self.hear() == "sent"
+
+    def begin(self, piece: bytes) -> None:
+        """To send it; `hear` tells that it is sent."""
+        self._tell(f"send {piece.hex()}")
 
     def receive(self, end: bytes) -> bytes:
-        """Up to and with `end`; less when nothing comes for 5 s."""
-        return bytes.fromhex(self._do(f"receive {end.hex()}"))
+        """Up to and with `end`; less when nothing comes for 10 s."""
+        self._tell(f"receive {end.hex()}")
+        return bytes.fromhex(self.hear())
 
     def ask(self, path: bytes) -> bytes:
         self.send(get(path))
@@ -177,12 +193,14 @@ class Puppet:
         self._process.kill()
         self._process.communicate()
 
-    def _do(self, line: str) -> str:
-        assert self._process.stdin
+    def hear(self) -> str:
         assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
 
 
 def get(path: bytes, more: bytes = b"") -> bytes:
@@ -219,6 +237,20 @@ def test_an_exchange_that_a_predecessor_ended_is_waited_for_by_nobody(relays: Re
     assert client.receive(b"/hold").startswith(b"HTTP/1.1 200 OK")
     assert client.ask(b"/third").endswith(b"/third")
     assert client.ask(b"/fourth").endswith(b"/fourth")
+
+
+def test_a_long_body_of_which_a_part_lies_in_a_pipe(relays: Relays) -> None:
+    """By one relay after the other, none of which can empty it."""
+    with closing(Puppet(relays)) as client:
+        client.begin(b"POST /hold-body HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG)
+        relays.server.asked.acquire(timeout=5)
+        for _ in range(3):
+            time.sleep(0.2)
+            relays.replace()
+        relays.server.go_on.set()
+        assert client.hear() == "sent"
+        assert client.receive(b"True").endswith(b"True")
+        assert client.ask(b"/next").endswith(b"/next")
 
 
 def test_a_tunnel_in_which_only_the_server_spoke(relays: Relays, client: Puppet) -> None:
