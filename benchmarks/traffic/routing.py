@@ -6,11 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.resources import typed
+
 __all__ = ["ANY_REQUEST", "BY_HEADERS", "ONE_HOST", "WEIGHTED", "Routing"]
 
+_OTHER_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _LIKE_ISTIO = {
     "timeout": "0s",
-    "retry_policy": {"retry_on": "connect-failure,refused-stream,unavailable,cancelled", "num_retries": 2},
+    "retry_policy": {
+        "retry_on": "connect-failure,refused-stream,unavailable,cancelled",
+        "num_retries": 2,
+        "retry_host_predicate": [typed(_OTHER_HOSTS, "envoy.retry_host_predicates.previous_hosts")],
+        "host_selection_retry_max_attempts": 5,
+    },
 }
 _HEADER_ROUTES = 99
 _WEIGHTS = (75, 25)
@@ -28,7 +36,7 @@ class Routing:
 
     def virtual_hosts(self, cluster: str, address: tuple[str, int]) -> list[dict[str, Any]]:
         ip, port = address
-        domains = ["*"] if self.takes_any_host else [ip, f"{ip}:{port}"]
+        domains = ["*"] if self.takes_any_host else ["bench", ip, f"{ip}:{port}"]
         return [{"name": cluster, "domains": domains, "routes": list(self.routes(cluster))}]
 
 

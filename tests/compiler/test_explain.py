@@ -109,7 +109,7 @@ def test_requests_that_no_route_takes_are_the_relays_to_answer() -> None:
     ("header", "path"),
     [
         ((b"Connection", b"keep-alive"), Path.KERNEL),
-        ((b"Connection", b"close"), Path.RELAY),
+        ((b"Connection", b"close"), Path.KERNEL),
         ((b"Content-Length", b"65536"), Path.KERNEL),
         ((b"Content-Length", b"65537"), Path.RELAY),
         ((b"Content-Length", b"+5"), Path.RELAY),

@@ -228,7 +228,7 @@ def test_an_answer_that_ends_with_the_connection(mesh: L7Mesh) -> None:
 def test_an_upstream_that_closes_behind_its_answer(mesh: L7Mesh) -> None:
     got = ask(mesh, *[get("/a/last"), get("/a/x")] * 20)
     assert set(map(tuple, got)) <= {(200, "a"), (503, LOST)}
-    assert got.count([200, "a"]) >= 30
+    assert got[::2].count([200, "a"]) >= 15  # the other requests race with the end that follows
 
 
 def test_an_upstream_that_closes_without_an_answer(mesh: L7Mesh) -> None:
