@@ -95,7 +95,7 @@ class Heir:
         client = found.was.identity.client or (state.client if state else 0)
         is_bound = client and self.tables.read_bound(client, upstream.cluster) == upstream.cookie
         if client and (is_bound or (state and state.client == client)):
-            self.upstreams.bind(upstream, client)
+            self.pools.adopt_bound(upstream, client)
         elif not self.pools.adopt(upstream):
             self.upstreams.close_one(upstream)
             self.tables.delete_upstream(upstream.cookie)
@@ -115,8 +115,9 @@ class Heir:
         upstream.take(answer.dropped)
         progress = join_ways(request, answer, near.pipe, far.pipe)
         used = {pipe for pipe, _ in progress.pipes.values()} if progress else set()
-        for pipe in {near.pipe, far.pipe} - used - {None}:
-            os.close(pipe)
+        for pipe in (near.pipe, far.pipe):
+            if pipe is not None and pipe not in used:
+                os.close(pipe)
         if progress is None:
             upstream.reset()
             return False

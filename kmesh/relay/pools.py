@@ -129,6 +129,14 @@ class Pools:
         pool.free[upstream.cookie] = upstream
         return True
 
+    def adopt_bound(self, upstream: Upstream, client: int) -> None:
+        """Likewise one that a client has; it is drained when its endpoint left while nobody looked."""
+        pool = self._open(upstream.netns, upstream.cluster)
+        self._upstreams.bind(upstream, client)
+        if pool and not self._belongs(pool, upstream.backend):
+            upstream.is_leaving = True
+            self._tasks.start(self._drain(upstream))
+
     def wants(self, netns: int, cluster: int) -> bool:
         """Whether a connection that is not needed elsewhere would be of use."""
         pool = self.pools.get((netns, cluster))

@@ -147,6 +147,9 @@ class Relays:
     def count_idle(self) -> int:
         return sum(pool["idle"] for pool in self.status()["pools"])
 
+    def count_bound(self) -> int:
+        return sum(pool["bound"] for pool in self.status()["pools"])
+
     def wait_for_idle(self) -> None:
         """Until programs find a connection."""
         wait_until(lambda: self.count_idle() > 0, 5, "a pool to fill")
@@ -251,6 +254,17 @@ def test_a_long_body_of_which_a_part_lies_in_a_pipe(relays: Relays) -> None:
         assert client.hear() == "sent"
         assert client.receive(b"True").endswith(b"True")
         assert client.ask(b"/next").endswith(b"/next")
+
+
+def test_endpoints_that_left_while_there_was_no_relay_are_drained(relays: Relays, client: Puppet) -> None:
+    wait_until(lambda: client.ask(b"/x") and relays.count_bound() == 1, 5, "a connection to be bound")
+    relays.kill()
+    with closing(Server()) as new:
+        relays.mesh.point_at("a", [new.address])
+        relays.start()
+        wait_until(lambda: relays.count_bound() == 0, 5, "the old connection to leave")
+        assert client.ask(b"/y").endswith(b"/y")
+        assert new.asked.acquire(timeout=1)
 
 
 def test_a_tunnel_in_which_only_the_server_spoke(relays: Relays, client: Puppet) -> None:

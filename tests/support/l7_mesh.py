@@ -118,9 +118,13 @@ class L7Mesh:
 
     def change_endpoints(self, name: str, addresses: list[tuple[str, int]]) -> None:
         """Of one cluster, and tell the relay."""
+        self.point_at(name, addresses)
+        asyncio.run_coroutine_threadsafe(self.relay.reload(), self._loop).result(timeout=5)
+
+    def point_at(self, name: str, addresses: list[tuple[str, int]]) -> None:
+        """One cluster, where there is no relay to be told."""
         self._endpoints[name] = addresses
         self._configure()
-        asyncio.run_coroutine_threadsafe(self.relay.reload(), self._loop).result(timeout=5)
 
     def wait_for_pools(self, *names: str) -> None:
         """Until each has `pool_size` connections that are free, or that takes too long: servers may not want it."""
