@@ -19,6 +19,7 @@ from benchmarks.clients import Memory
 from benchmarks.figures import say
 from benchmarks.traffic.claims import BASE, PAIR, check_claims
 from benchmarks.traffic.cpu import Cpu
+from benchmarks.traffic.goals import check_goals
 from benchmarks.traffic.measured import Measured
 from benchmarks.traffic.resources import write_catalog
 from benchmarks.traffic.sample import Sample, Samples, cpu_ms_per_1000, per_second
@@ -114,6 +115,7 @@ def measure_traffic(plan: Plan) -> dict[str, Any]:
         "samples": [sample.as_json() for sample in samples],
         "memory_bytes": memory,
         "claims": [claim.as_json() for claim in check_claims(samples, names, claimed)],
+        "goals": [goal.as_json() for goal in check_goals(samples, names)],
         **_compare(samples, names),
     }
 

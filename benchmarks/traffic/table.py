@@ -27,6 +27,15 @@ def print_traffic(result: _Json) -> None:
         _print_figure(result, title, partial(_latency, rank))
     _print_figure(result, "CPU ms/1000 requests", _cpu)
     _print_memory(result)
+    rows = [
+        [g["claim"], _number(g["figure"]), _number(g["target"]), "" if g["passed"] else "missed"]
+        for g in result.get("goals", ())
+    ]
+    print_table(["goal of kmesh-http", "measured", "at least", ""], rows)
+
+
+def _number(figure: float | None) -> str:
+    return "no result" if figure is None else f"{figure:.2f}"
 
 
 def print_claims(claims: Sequence[_Json]) -> None:
