@@ -109,8 +109,18 @@ class carried:
         self._mesh, self._wanted = mesh, wanted
 
     def __enter__(self) -> carried:
-        self._before = self._mesh.count()
+        self._before = self._count_settled()
         return self
+
+    def _count_settled(self) -> Carried:
+        """What programs tell of connections that have ended is heard a moment later."""
+        before = self._mesh.count()
+        while True:
+            time.sleep(2 * _POLL_S)
+            now = self._mesh.count()
+            if now == before:
+                return now
+            before = now
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:
