@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.traffic.measured import Measured
 from benchmarks.traffic.sample import Samples, cpu_ms_per_1000
 
-__all__ = ["BASE", "PAIR", "Claim", "check_claims"]
+__all__ = ["BASE", "PAIR", "Claim", "check_claims", "saved"]
 
 BASE, PAIR = "direct", "sidecar-pair"
 """Names of scenarios."""
@@ -52,17 +52,18 @@ def check_claims(samples: Samples, workloads: Sequence[str], scenarios: Iterable
     for scenario in scenarios:
         for workload in (name for name in _LATENCY_WORKLOADS if name in workloads):
             text = f"added p50 latency below the sidecar pair's, {workload}"
-            figure = _saved(samples, scenario, workload, _p50)
+            figure = saved(samples, scenario, workload, _p50)
             yield Claim(claim=text, scenario=scenario, figure=figure, target=_LATENCY_TARGET)
         for workload in (name for name in _CPU_WORKLOADS if name in workloads):
             text = f"added CPU per request below the sidecar pair's, {workload}"
-            figure = _saved(samples, scenario, workload, cpu_ms_per_1000)
+            figure = saved(samples, scenario, workload, cpu_ms_per_1000)
             yield Claim(claim=text, scenario=scenario, figure=figure, target=_OVERHEAD_TARGET)
 
 
-def _saved(
+def saved(
     samples: Samples, scenario: str, workload: str, figure: Callable[[Measured], float | None]
 ) -> float | None:
+    """Of what the sidecar pair adds to direct in this figure; None when that cannot be said."""
     base, pair, ours = (samples.median(name, workload, figure) for name in (BASE, PAIR, scenario))
     if base is None or pair is None or ours is None or pair <= base:
         return None

@@ -6,8 +6,9 @@ Throughput as a ratio to direct or to the sidecar pair; added latency as the sha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from benchmarks.traffic.claims import BASE, PAIR, Claim
+from benchmarks.traffic.claims import BASE, PAIR, Claim, saved
 from benchmarks.traffic.measured import Measured
 from benchmarks.traffic.sample import Samples, per_second
 
@@ -22,7 +23,8 @@ def check_goals(samples: Samples, workloads: Sequence[str]) -> Iterator[Claim]:
     """Over those of its workloads that the run has."""
     for workload in (name for name in _KEEP_ALIVE if name in workloads):
         for rank, target in (("p50", _P50), ("p99", _P99)):
-            yield _goal(f"added {rank} saved, {workload}", _saved(samples, workload, rank), target)
+            figure = saved(samples, _SCENARIO, workload, partial(_latency, rank))
+            yield _goal(f"added {rank} saved, {workload}", figure, target)
         yield _over(samples, workload, BASE, 0.6)
         yield _over(samples, workload, PAIR, 6.0)
     for workload, other, target in (
@@ -44,11 +46,5 @@ def _over(samples: Samples, workload: str, other: str, target: float) -> Claim:
     return _goal(f"throughput / {other}'s, {workload}", figure, target)
 
 
-def _saved(samples: Samples, workload: str, rank: str) -> float | None:
-    def figure(measured: Measured) -> float | None:
-        return measured.latency_us[rank] if measured.latency_us else None
-
-    base, pair, ours = (samples.median(name, workload, figure) for name in (BASE, PAIR, _SCENARIO))
-    if base is None or pair is None or ours is None or pair <= base:
-        return None
-    return 1 - (ours - base) / (pair - base)
+def _latency(rank: str, measured: Measured) -> float | None:
+    return measured.latency_us[rank] if measured.latency_us else None
