@@ -161,13 +161,23 @@ int km_msg(struct sk_msg_md *msg)
 	return km_pass(msg, stream, KM_H_BROKEN);
 }
 
+/* The step that was called is the last: what it did not settle is the relay's. */
+static __always_inline int km_end_steps(struct sk_msg_md *msg, struct bpf_sock *sk, struct km_request *request)
+{
+	struct km_stream *stream;
+
+	if (!KM_LOAD(request->handover))
+		km_out_of_steps(request);
+	stream = km_find_stream(km_sock.sk_storage_get(sk, 0, 0));
+	return stream ? km_pass(msg, stream, request->handover) : SK_PASS;
+}
+
 int km_msg_head(struct sk_msg_md *msg)
 {
 	void *data_end = (void *)(long)msg->data_end;
 	void *data = (void *)(long)msg->data;
 	struct bpf_sock *sk = msg->sk;
 	struct km_request *request;
-	struct km_stream *stream;
 
 	if (!sk)
 		return SK_PASS;
@@ -178,10 +188,7 @@ int km_msg_head(struct sk_msg_md *msg)
 		km_msg_steps.call(msg, KM_STEP_HEAD);
 	else if (!KM_LOAD(request->handover))
 		km_msg_steps.call(msg, KM_STEP_MATCH);
-	if (!KM_LOAD(request->handover))
-		km_out_of_steps(request);
-	stream = km_find_stream(km_sock.sk_storage_get(sk, 0, 0));
-	return stream ? km_pass(msg, stream, request->handover) : SK_PASS;
+	return km_end_steps(msg, sk, request);
 }
 
 int km_msg_match(struct sk_msg_md *msg)
@@ -190,7 +197,6 @@ int km_msg_match(struct sk_msg_md *msg)
 	void *data = (void *)(long)msg->data;
 	struct bpf_sock *sk = msg->sk;
 	struct km_request *request;
-	struct km_stream *stream;
 
 	if (!sk)
 		return SK_PASS;
@@ -201,10 +207,7 @@ int km_msg_match(struct sk_msg_md *msg)
 		km_msg_steps.call(msg, KM_STEP_MATCH);
 	else if (!KM_LOAD(request->handover))
 		km_msg_steps.call(msg, KM_STEP_SEND);
-	if (!KM_LOAD(request->handover))
-		km_out_of_steps(request);
-	stream = km_find_stream(km_sock.sk_storage_get(sk, 0, 0));
-	return stream ? km_pass(msg, stream, request->handover) : SK_PASS;
+	return km_end_steps(msg, sk, request);
 }
 
 /* What the exchange of a matched request begins as; false when the relay must follow it. */

@@ -9,8 +9,9 @@
 #define KM_SOL_TCP 6
 #define KM_TCP_WINDOW_CLAMP 10
 /*
- * Unread bytes from the relay stay far below the receive buffer: beyond it the
- * kernel tries an skb again that it has queued in part, and bytes came twice.
+ * Unread bytes from the relay stay far below the receive buffer. With a full
+ * one bytes came twice (seen on Linux 6.18; why is not known for certain:
+ * docs/decisions/0009-streams.md).
  */
 #define KM_WINDOW_BYTES (KM_MAX_RECEIVE_BYTES / 16)
 #define KM_AF_INET 2

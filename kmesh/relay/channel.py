@@ -21,7 +21,7 @@ import struct
 
 from kmesh.relay.journal import Slot
 
-__all__ = ["Channel", "Readiness"]
+__all__ = ["Channel", "Readiness", "reset_at_close"]
 
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _LOSS = select.EPOLLHUP | select.EPOLLERR
@@ -128,6 +128,13 @@ class Channel:
         except BlockingIOError:
             return None
 
+    def is_empty(self) -> bool:
+        """Open, and nothing lies unread."""
+        try:
+            return self.peek(memoryview(bytearray(1))) is None
+        except OSError:
+            return False
+
     def take(self, count: int) -> None:
         """Drop bytes that were looked at. Raises OSError."""
         if not self.is_mapped:
@@ -176,14 +183,19 @@ class Channel:
 
     def reset(self) -> None:
         """Closed so that the other side knows it is no end."""
-        with contextlib.suppress(OSError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        reset_at_close(self.sock)
         self.close()
 
     def _end(self) -> None:
         self.is_lost = True
         for future in (self._reader, self._writer, *self.watched_by):
             _wake(future)
+
+
+def reset_at_close(sock: socket.socket) -> None:
+    """So that the other side knows that its closing is no end; one that is gone already is no error."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 async def _either(future: asyncio.Future[None], watched: Channel | None) -> None:

@@ -225,7 +225,7 @@ class Exchange:
         if head.status == 101:
             return await self._relay_tunnel(head)
         await answering.relay(head, closes=closes or not self.is_sent)
-        is_clean = self.is_sent and not (head.closes or upstream.has_ended) and _is_empty(upstream)
+        is_clean = self.is_sent and not (head.closes or upstream.has_ended) and upstream.is_empty()
         return Ending(client_goes_on=not answering.closes, upstream_is_clean=is_clean)
 
     async def _relay_tunnel(self, head: AnswerHead) -> Ending:
@@ -304,11 +304,3 @@ async def _cancel(*tasks: asyncio.Task[_T]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _is_empty(channel: Channel) -> bool:
-    """Nothing lies unread that nobody asked for."""
-    try:
-        return channel.peek(memoryview(bytearray(1))) is None
-    except OSError:
-        return False

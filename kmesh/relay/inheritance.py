@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from kmesh.records.constants import BodyPhase
 from kmesh.relay.adoption import Adopted, AdoptedSocket, measure_step
-from kmesh.relay.channel import Channel, Readiness
+from kmesh.relay.channel import Channel, Readiness, reset_at_close
 from kmesh.relay.client import Client
 from kmesh.relay.counters import count_taken, count_written
 from kmesh.relay.exchange import Asked
@@ -154,5 +153,5 @@ class Heir:
 def _reset(found: AdoptedSocket) -> None:
     if found.sock.fileno() >= 0:
         found.slot.close()
-        found.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        reset_at_close(found.sock)
         found.sock.close()

@@ -52,7 +52,7 @@ class Spares:
         kept = self._kept.get((netns, cluster))
         while kept:
             _, channel, origin = kept.pop()
-            if _is_silent(channel):
+            if not (channel.has_ended or channel.is_lost) and channel.is_empty():
                 self._origins[channel] = origin
                 return channel
             channel.reset()
@@ -81,13 +81,3 @@ class Spares:
                 self._kept[key] = left
             else:
                 del self._kept[key]
-
-
-def _is_silent(channel: Channel) -> bool:
-    """Open, with nothing that came."""
-    if channel.has_ended or channel.is_lost:
-        return False
-    try:
-        return channel.peek(memoryview(bytearray(1))) is None
-    except OSError:
-        return False

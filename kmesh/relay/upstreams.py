@@ -7,19 +7,17 @@ asks for their end alone, in an epoll of their own that hangs in the event loop 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import select
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kmesh.relay.adoption import AdoptedSocket
+from kmesh.relay.channel import reset_at_close
 from kmesh.relay.journal import Identity, Journal, Kind, Slot, cookie_of
 
 __all__ = ["Upstream", "Upstreams"]
 
-_RESET = struct.pack("ii", 1, 0)
 _AT_ONCE = 256
 
 
@@ -106,8 +104,7 @@ class Upstreams:
     def close_one(self, upstream: Upstream, *, reset: bool = False) -> None:
         sock = self.remove(upstream)
         if reset:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_at_close(sock)
         upstream.slot.close()
         sock.close()
 
