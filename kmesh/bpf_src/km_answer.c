@@ -107,14 +107,46 @@ static __always_inline int km_begin_walk(struct __sk_buff *skb, struct km_upstre
 	return km_leave_answer(upstream, cookie, KM_H_STEPS);
 }
 
+/*
+ * Pass over what was received before. Of the first skb that a client's answers begin with, what the kernel has handed
+ * to its reader says where that ends: all of it, as nothing lies unread between two exchanges. KM_COPIED_SEQ_AT is
+ * where struct tcp_sock has that number.
+ */
+static __always_inline bool km_trim_upstream(struct __sk_buff *skb, struct km_upstream *upstream)
+{
+	void *tcp;
+
+	if (!upstream->is_expected) {
+		if (!skb->sk)
+			return false;
+		tcp = bpf_skc_to_tcp_sock(skb->sk);
+		if (!tcp)
+			return false;
+		upstream->expected = *(volatile __u32 *)(tcp + KM_COPIED_SEQ_AT);
+		upstream->is_expected = 1;
+	}
+	return km_trim(skb, &upstream->expected);
+}
+
+/* What came is lost to its client: both connections are to end so that they know it. */
+static __always_inline int km_tear(struct km_upstream *upstream, __u64 cookie)
+{
+	km_make_unfit(cookie, KM_N_DEAD);
+	upstream->now.state = KM_N_RELAYED;
+	km_tell(KM_V_TORN, 0, upstream->now.client, cookie, upstream->now.cluster, upstream->now.netns);
+	return SK_DROP;
+}
+
 int km_skb(struct __sk_buff *skb)
 {
 	__u64 cookie = bpf_get_socket_cookie(skb), wanted;
 	struct km_upstream *upstream;
 
+	upstream = km_upstream.lookup(&cookie);
+	if (upstream && skb->len && !km_trim_upstream(skb, upstream))
+		return km_tear(upstream, cookie);
 	if (!skb->len)
 		return km_end_upstream(cookie);
-	upstream = km_upstream.lookup(&cookie);
 	if (!upstream || upstream->now.state == KM_N_IDLE)
 		return km_breach(cookie);
 	if (upstream->now.state == KM_N_BODY)
@@ -249,7 +281,12 @@ int km_skb_client(struct __sk_buff *skb)
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct km_stream *stream = km_stream.lookup(&cookie);
 
-	if (stream)
-		stream->received += skb->len;
+	if (!stream)
+		return SK_PASS;
+	if (skb->len && !km_trim(skb, &stream->expected)) {
+		km_tell(KM_V_TORN, 0, cookie, 0, 0, 0);
+		return SK_DROP;
+	}
+	stream->received += skb->len;
 	return SK_PASS;
 }

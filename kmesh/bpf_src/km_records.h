@@ -176,6 +176,7 @@
 #define KM_V_CLIENT_CLOSED	8
 #define KM_V_NO_ACCEPTOR	9
 #define KM_V_ANSWER_REST	10
+#define KM_V_TORN	11
 
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
@@ -478,8 +479,9 @@ struct km_stream {
 	__u32 is_relayed;	/* what comes is the relay's until it grants */
 	__u64 bound;	/* cookie of the upstream connection that was used last; 0 for none */
 	__u64 cluster;	/* its cluster */
+	__u64 expected;	/* TCP's number of the next byte from the relay, of 32 bits */
 };
-_Static_assert(sizeof(struct km_stream) == 72, "km_stream");
+_Static_assert(sizeof(struct km_stream) == 80, "km_stream");
 _Static_assert(__builtin_offsetof(struct km_stream, sent) == 0, "km_stream.sent");
 _Static_assert(__builtin_offsetof(struct km_stream, received) == 8, "km_stream.received");
 _Static_assert(__builtin_offsetof(struct km_stream, upstream) == 16, "km_stream.upstream");
@@ -490,6 +492,7 @@ _Static_assert(__builtin_offsetof(struct km_stream, handover) == 48, "km_stream.
 _Static_assert(__builtin_offsetof(struct km_stream, is_relayed) == 52, "km_stream.is_relayed");
 _Static_assert(__builtin_offsetof(struct km_stream, bound) == 56, "km_stream.bound");
 _Static_assert(__builtin_offsetof(struct km_stream, cluster) == 64, "km_stream.cluster");
+_Static_assert(__builtin_offsetof(struct km_stream, expected) == 72, "km_stream.expected");
 
 /* The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next byte begins a request and all answers were received. Written by the relay only. */
 struct km_grant {

@@ -6,14 +6,6 @@
  */
 #define KM_SOL_SOCKET 1
 #define KM_SO_RCVBUF 8
-#define KM_SOL_TCP 6
-#define KM_TCP_WINDOW_CLAMP 10
-/*
- * Unread bytes from the relay stay far below the receive buffer. With a full
- * one bytes came twice (seen on Linux 6.18; why is not known for certain:
- * docs/decisions/0009-streams.md).
- */
-#define KM_WINDOW_BYTES (KM_MAX_RECEIVE_BYTES / 16)
 #define KM_AF_INET 2
 
 static __always_inline void km_tell_peer(struct bpf_sock_ops *ctx, struct km_sock *sock)
@@ -37,16 +29,15 @@ static __always_inline void km_tell_peer(struct bpf_sock_ops *ctx, struct km_soc
 
 static __always_inline void km_begin_stream(struct bpf_sock_ops *ctx, struct km_sock *sock)
 {
-	int receive_bytes = KM_MAX_RECEIVE_BYTES, window_bytes = KM_WINDOW_BYTES;
+	int receive_bytes = KM_MAX_RECEIVE_BYTES;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	struct km_stream fresh = {};
+	struct km_stream fresh = { .expected = ctx->rcv_nxt };
 
 	sock->cookie = cookie;
 	sock->flags |= KM_S_STREAM;
 	km_tell_peer(ctx, sock);
 	km_stream.update(&cookie, &fresh);
 	bpf_setsockopt(ctx, KM_SOL_SOCKET, KM_SO_RCVBUF, &receive_bytes, sizeof(receive_bytes));
-	bpf_setsockopt(ctx, KM_SOL_TCP, KM_TCP_WINDOW_CLAMP, &window_bytes, sizeof(window_bytes));
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	km_clients.sock_hash_update(ctx, &cookie, BPF_ANY);
 }

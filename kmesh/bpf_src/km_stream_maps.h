@@ -10,6 +10,10 @@ struct km_upstream {
 	__u32 phase;
 	__u32 at;
 
+	/* TCP's number of the next byte (km_overlap.h), once one came. */
+	__u64 expected;
+	__u64 is_expected;
+
 	struct km_request head;
 };
 

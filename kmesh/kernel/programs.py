@@ -61,6 +61,7 @@ def load(paths: InstancePaths, features: Features) -> Build:
         f'-DKM_PIN_DIR="{maps_dir}"',
         f"-DKM_HAS_SET_RETVAL={int(features.has_set_retval)}",
         f"-DKM_RMEM_ALLOC_AT={find_offset('sock', 'sk_backlog', 'rmem_alloc')}",
+        f"-DKM_COPIED_SEQ_AT={find_offset('tcp_sock', 'copied_seq')}",
         "-Wall",
         "-Werror",
         "-Wno-unused-function",

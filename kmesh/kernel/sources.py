@@ -26,6 +26,7 @@ _PROGRAMS = (
     *_MATCHER,
     "km_framing.h",
     "km_stream_maps.h",
+    "km_overlap.h",
     "km_chunks.h",
     "km_context.h",
     "km_flow.h",

@@ -394,3 +394,5 @@ class StreamEvent(IntEnum):
     ANSWER_REST = 10
     """An answer of which some was delivered is the relay's to carry on, from its connection's first unread byte,
     which stands where the exchange's `phase` and `remaining` say. `detail`: why, a Handover."""
+    TORN = 11
+    """Bytes could not be delivered and are gone: the connections that are named are to be reset."""

@@ -372,6 +372,7 @@ STREAM = Record(
         Field("is_relayed", "u32", doc="what comes is the relay's until it grants"),
         Field("bound", "u64", doc="cookie of the upstream connection that was used last; 0 for none"),
         Field("cluster", "u64", doc="its cluster"),
+        Field("expected", "u64", doc="TCP's number of the next byte from the relay, of 32 bits"),
     ),
 )
 GRANT = Record(

@@ -7,6 +7,7 @@
     CLIENT_CLOSED           what is bound to it is closed
     BREACH                  the upstream connection is reset, and its client if that was in the middle of an answer
     CLIENT_GONE             the upstream connection is reset
+    TORN                    both ends are reset
     ENDED                   the client's
     NO_ACCEPTOR             the namespace of the process is looked for
     an upstream ended       a free one leaves its pool; a client's in-flight exchange is lost
@@ -343,6 +344,8 @@ class Relay:
                 self._namespaces.note_process(event.detail)
             case StreamEvent.BREACH | StreamEvent.CLIENT_GONE:
                 self._cut(event)
+            case StreamEvent.TORN:
+                self._tear(event)
             case StreamEvent.ENDED:
                 client = self.clients.get(event.client)
                 if client:
@@ -412,6 +415,16 @@ class Relay:
         if upstream:
             self.pools.drop(upstream, reset=True)
         if client and is_flying:
+            client.reset()
+
+    def _tear(self, event: Event) -> None:
+        """Bytes are lost to the client, who must not take what comes behind them for them."""
+        upstream = self._upstreams.get(event.upstream)
+        client = self._find_client(event.client, event.netns)
+        _log.warning("stream_torn", extra={"client": event.client, "upstream": event.upstream})
+        if upstream:
+            self.pools.drop(upstream, reset=True)
+        if client:
             client.reset()
 
     def _note_end(self, upstream: Upstream) -> None:

@@ -64,6 +64,7 @@ class Stream:
     is_relayed: int
     bound: int
     cluster: int
+    expected: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from kmesh.kernel.namespaces import NamespaceThread, namespace_cookie
 from kmesh.model.address import SocketAddress
 from kmesh.records.constants import Action, AnswerState, Reason
 from kmesh.records.digest import name_id
-from kmesh.records.layout import BOUND_KEY, ID
+from kmesh.records.layout import BOUND_KEY, EXCHANGE, ID
 from kmesh.relay.demand import IDLE_S
 from kmesh.relay.dial import Dialler
 from kmesh.relay.journal import Journal
@@ -126,7 +126,8 @@ class Rig:
 
     def set_state(self, cookie: int, state: AnswerState) -> None:
         fd, size = self.tables._fds["upstream"], self.tables._upstream_bytes
-        bpf.update(fd, ID.pack(cookie), (ID.pack(CLIENT) + bytes(32) + bytes([state])).ljust(size, b"\0"))
+        exchange = ID.pack(CLIENT).ljust(EXCHANGE.offset("state"), b"\0") + bytes([state])
+        bpf.update(fd, ID.pack(cookie), exchange.ljust(size, b"\0"))
 
     def list_queue(self) -> list[int]:
         """What programs would pop, in order; all of it is put back."""
