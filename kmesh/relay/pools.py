@@ -4,6 +4,7 @@
     TAKEN, NEEDED                    demand noted; as many are dialled as its target says (kmesh.relay.demand)
     RETURNED                         free again: a program put it back into the queue
     a free one ended                 marked dead, so that programs pass over it; closed; taken out of the queue
+    ... and is taken at that moment  not marked, but bound: it leaves as those do
     no demand for a minute           all free ones are closed, and the queue goes
     dialling fails                   not again before a pause that doubles
     the cluster's endpoints change   those of others leave: free ones at once, bound ones between two exchanges
@@ -255,41 +256,72 @@ class Pools:
                 return
             self._forget_popped(pool, raw)
 
-    def _forget_popped(self, pool: Pool, raw: bytes) -> None:
+    def _forget_popped(self, pool: Pool, raw: bytes) -> bool:
+        """False: it is in the queue again."""
         (cookie,) = ID.unpack(raw)
         if cookie not in pool.free and self._upstreams.get(cookie):
             bpf.push(pool.queue, raw)  # a program put it back a moment ago, and RETURNED is to be heard yet
-            return
+            return False
         upstream = pool.free.pop(cookie, None)
         pool.stale.discard(cookie)
         if upstream:
             self._upstreams.close_one(upstream)
         self._tables.delete_upstream(cookie)
+        return True
 
     # Leaving
 
     def _retire(self, pool: Pool, upstream: Upstream, *, reset: bool = False) -> None:
-        """A free one must go: programs pass over it from now on."""
-        if pool.free.pop(upstream.cookie, None):
-            self._tables.mark_dead(upstream.cookie)
-            pool.stale.add(upstream.cookie)
-            if not pool.is_cleaning:
-                pool.is_cleaning = True
-                self._loop.call_soon(self._clean, pool)
+        """A free one must go: programs pass over it from now on, unless one of them has taken it."""
+        if not (pool.free.pop(upstream.cookie, None) and self._tables.mark_dead(upstream.cookie)):
+            upstream.is_leaving = True
+            self._tasks.start(self._follow_taken(pool, upstream, reset=reset))
+            return
+        pool.stale.add(upstream.cookie)
+        if not pool.is_cleaning:
+            pool.is_cleaning = True
+            self._loop.call_soon(self._clean, pool)
         self._upstreams.close_one(upstream, reset=reset)
+
+    async def _follow_taken(self, pool: Pool, upstream: Upstream, *, reset: bool) -> None:
+        """A program popped one that leaves, and TAKEN may be heard or not. Once that program has ended, its element
+        says for whom; without an element nobody has it: the program saw that it is unfit, or put it back."""
+        cookie, is_open = upstream.cookie, self.pools.get(pool.key) is pool
+        if is_open:
+            await asyncio.to_thread(self._tables.fence, *pool.key, pool.queue)
+            is_open = self.pools.get(pool.key) is pool
+        state = self._tables.read_upstream(cookie)
+        if self._upstreams.get(cookie) is not upstream:
+            return
+        if not upstream.client and state and state.client:
+            self.note_taken(state.client, cookie)
+        if upstream.client:
+            self._upstreams.watch_again(upstream)  # its end may be why it leaves, and is told once
+        elif is_open:
+            pool.free[cookie] = upstream
+            self._retire(pool, upstream, reset=reset)
+        else:
+            self._upstreams.close_one(upstream, reset=reset)
+            self._tables.delete_upstream(cookie)
 
     def _clean(self, pool: Pool) -> None:
         pool.is_cleaning = False
         if self.pools.get(pool.key) is not pool:
             return
-        for _ in range(len(pool.free) + len(pool.stale)):
+        first = None
+        for _ in range(LIMITS["POOL_SIZE"]):
             raw = bpf.pop(pool.queue, ID.size)
             if raw is None:
                 break
             if ID.unpack(raw)[0] in pool.free:
                 bpf.push(pool.queue, raw)
-            else:
-                self._forget_popped(pool, raw)
+            elif self._forget_popped(pool, raw):
+                continue
+            if raw == first:
+                break  # once around
+            first = first or raw
+        while pool.stale:  # programs popped these, and passed over them
+            self._tables.delete_upstream(pool.stale.pop())
         self._fill(pool)
 
     def _follow_cluster(self, pool: Pool) -> None:

@@ -253,10 +253,10 @@ class StreamTables:
         raw = bpf.lookup(self._fds["upstream"], _U64.pack(upstream), self._upstream_bytes)
         return UpstreamState(*EXCHANGE.struct.unpack_from(raw)) if raw else None
 
-    def mark_dead(self, upstream: int) -> None:
-        """Have it passed over while it is in a queue. One that was taken is left as it is."""
+    def mark_dead(self, upstream: int) -> bool:
+        """Have it passed over while it is in a queue. False: a program has taken it, and it is left as it is."""
         value = EXCHANGE.pack(0, 0, 0, 0, 0, 0, 0, AnswerState.DEAD, 0, 0, 0, 0, 0).ljust(self._upstream_bytes, b"\0")
-        bpf.insert(self._fds["upstream"], _U64.pack(upstream), value)
+        return bpf.insert(self._fds["upstream"], _U64.pack(upstream), value)
 
     def delete_upstream(self, upstream: int) -> bool:
         """Its state; by that it is passed over when it is still in a queue. Returns whether there was one."""

@@ -75,6 +75,10 @@ class Upstreams:
         self._epoll.register(upstream.sock, select.EPOLLRDHUP | select.EPOLLONESHOT)
         return upstream
 
+    def watch_again(self, upstream: Upstream) -> None:
+        """Have its end told once more, when it has ended."""
+        self._epoll.modify(upstream.sock, select.EPOLLRDHUP | select.EPOLLONESHOT)
+
     def bind(self, upstream: Upstream, client: int) -> None:
         self._take_from_client(upstream)
         upstream.client = client

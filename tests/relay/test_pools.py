@@ -114,19 +114,23 @@ class Rig:
         self.pools.note_needed(self.netns, self.cluster, count)
         await until(lambda: len(self.pool.free) == 2 * count)
 
-    def take(self, client: int = CLIENT) -> int:
-        """As km_take_pooled() does, all but the event."""
+    def pop(self) -> int:
         raw = bpf.pop(self.pool.queue, 8)
         assert raw is not None
         (cookie,) = ID.unpack(raw)
-        self.tables.mark_dead(cookie)  # an element of some state: enough to be in the way
-        key = BOUND_KEY.pack(client, self.cluster)
-        bpf.update(self.tables._fds["bound"], key, raw)
         return cookie
 
-    def set_state(self, cookie: int, state: AnswerState) -> None:
+    def take(self, client: int = CLIENT) -> int:
+        """As km_take_pooled() does, all but the event."""
+        cookie = self.pop()
+        self.tables.mark_dead(cookie)  # an element of some state: enough to be in the way
+        key = BOUND_KEY.pack(client, self.cluster)
+        bpf.update(self.tables._fds["bound"], key, ID.pack(cookie))
+        return cookie
+
+    def set_state(self, cookie: int, state: AnswerState, client: int = CLIENT) -> None:
         fd, size = self.tables._fds["upstream"], self.tables._upstream_bytes
-        exchange = ID.pack(CLIENT).ljust(EXCHANGE.offset("state"), b"\0") + bytes([state])
+        exchange = ID.pack(client).ljust(EXCHANGE.offset("state"), b"\0") + bytes([state])
         bpf.update(fd, ID.pack(cookie), exchange.ljust(size, b"\0"))
 
     def list_queue(self) -> list[int]:
@@ -303,6 +307,90 @@ def test_endpoints_that_are_gone_are_drained(rig: Rig) -> None:
 
     with Server() as old, Server() as new:
         rig.point_at(old)
+        asyncio.run(run())
+
+
+def test_one_that_a_program_takes_while_it_leaves_is_drained(rig: Rig) -> None:
+    """TAKEN is not heard yet: the queue lacks it already, and its element is the program's."""
+
+    async def run() -> None:
+        async with rig.run():
+            await rig.fill(1)
+            taken = rig.pop()
+            rig.set_state(taken, AnswerState.BODY)
+            rig.point_at(new)
+            rig.pools.tick()
+            await until(lambda: [upstream.cookie for upstream in rig.upstreams.of_client(CLIENT)] == [taken])
+            rig.pools.note_taken(CLIENT, taken)
+            await asyncio.sleep(0.1)
+            assert rig.upstreams.get(taken) and rig.tables.has_upstream(taken)
+            rig.set_state(taken, AnswerState.IDLE)
+            await until(lambda: rig.upstreams.get(taken) is None)
+            assert rig.dropped == [CLIENT]
+            assert not rig.pool.stale
+
+    with Server() as old, Server() as new:
+        rig.point_at(old)
+        asyncio.run(run())
+
+
+def test_the_end_of_one_that_a_program_takes_is_told_again(rig: Rig) -> None:
+    """As that of a bound one: a client waits for an answer by it."""
+
+    async def run() -> None:
+        async with rig.run():
+            await rig.fill(1)
+            server.accept()
+            taken = rig.pop()
+            rig.set_state(taken, AnswerState.HEAD)
+            for sock in server.socks:
+                sock.close()
+            await until(lambda: [upstream.cookie for upstream in rig.ended].count(taken) == 2)
+            await until(lambda: rig.upstreams.get(taken) is None)
+
+    with Server() as server:
+        rig.point_at(server)
+        asyncio.run(run())
+
+
+def test_one_that_a_program_takes_and_gives_up_is_closed(rig: Rig) -> None:
+    async def run() -> None:
+        async with rig.run():
+            await rig.fill(1)
+            taken = rig.pop()
+            upstream = rig.upstreams.get(taken)
+            assert upstream
+            rig.set_state(taken, AnswerState.IDLE, client=0)
+            rig.pools.drop(upstream)
+            assert rig.upstreams.get(taken) is upstream
+            await asyncio.sleep(0.05)
+            assert rig.upstreams.get(taken) is upstream
+            rig.tables.delete_upstream(taken)
+            await until(lambda: rig.upstreams.get(taken) is None and not rig.pool.stale)
+            assert taken not in rig.tables.upstreams()
+
+    with Server() as server:
+        rig.point_at(server)
+        asyncio.run(run())
+
+
+def test_a_dead_one_that_a_program_passed_over_leaves_nothing(rig: Rig) -> None:
+    """It is in no queue any more, so nobody will pop it."""
+
+    async def run() -> None:
+        async with rig.run():
+            await rig.fill(2)
+            first = rig.pop()
+            upstream = rig.upstreams.get(first)
+            assert upstream
+            rig.pools.drop(upstream)
+            await until(lambda: len(rig.pool.free) == 4)
+            await until(lambda: not rig.pool.stale)
+            assert first not in rig.tables.upstreams()
+            assert sorted(rig.list_queue()) == sorted(rig.pool.free)
+
+    with Server() as server:
+        rig.point_at(server)
         asyncio.run(run())
 
 
