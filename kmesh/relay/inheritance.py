@@ -25,7 +25,7 @@ from kmesh.relay.adoption import Adopted, AdoptedSocket, measure_step
 from kmesh.relay.channel import Channel, Readiness, reset_at_close
 from kmesh.relay.client import Client
 from kmesh.relay.counters import count_taken, count_written
-from kmesh.relay.exchange import Asked
+from kmesh.relay.exchange import Asked, Progress
 from kmesh.relay.framing import Framer
 from kmesh.relay.framing_rest import continue_framer
 from kmesh.relay.journal import Step
@@ -76,15 +76,17 @@ class Heir:
                 _reset(found)
                 continue
             client = served[other.was.identity.cookie]
+            upstream = self._channel(found, is_opener=True, is_mapped=is_mapped)
             try:
                 if is_mapped:
-                    self._go_on_with_answer(client, other, found)
-                elif self._go_on(client, other, found):
+                    self._go_on_with_answer(client, upstream, other, found)
+                elif self._go_on(client, upstream, other, found):
                     waiting.pop(other.was.identity.cookie, None)
             except OSError as error:
                 _log.info("exchange_lost", extra={"why": str(error)})
+                waiting.pop(other.was.identity.cookie, None)
                 client.reset()
-                _reset(found)
+                upstream.reset()
         for client in waiting.values():
             is_new = not (client.channel.taken or client.channel.given)
             self.tasks.start(client.serve(is_new=is_new))
@@ -99,8 +101,23 @@ class Heir:
             self.upstreams.close_one(upstream)
             self.tables.delete_upstream(upstream.cookie)
 
-    def _go_on(self, client: Client, near: AdoptedSocket, far: AdoptedSocket) -> bool:
+    def _go_on(self, client: Client, upstream: Channel, near: AdoptedSocket, far: AdoptedSocket) -> bool:
         """With an exchange of the relay's; False where its request had not begun. Raises: OSError."""
+        progress = None
+        try:
+            progress = self._find_progress(client, upstream, near, far)
+        finally:
+            _close_pipes(near, far, progress)
+        if progress is None:
+            upstream.reset()
+            return False
+        self.tasks.start(client.resume(upstream, Asked(near.was.direction.phase), progress))
+        return True
+
+    def _find_progress(
+        self, client: Client, upstream: Channel, near: AdoptedSocket, far: AdoptedSocket
+    ) -> Progress | None:
+        """Nothing lies in the sources that the sinks have, then. Raises: OSError."""
         request = find_left(
             near.was.direction, measure_step(near.sock, far.sock, near.was.direction, sink_is_upstream=True)
         )
@@ -109,28 +126,17 @@ class Heir:
         )
         if request is None or answer is None:
             raise OSError("a head was sent in part")
-        upstream = self._channel(far, is_opener=True)
         client.channel.take(request.dropped)
         upstream.take(answer.dropped)
-        progress = join_ways(request, answer, near.pipe, far.pipe)
-        used = {pipe for pipe, _ in progress.pipes.values()} if progress else set()
-        for pipe in (near.pipe, far.pipe):
-            if pipe is not None and pipe not in used:
-                os.close(pipe)
-        if progress is None:
-            upstream.reset()
-            return False
-        self.tasks.start(client.resume(upstream, Asked(near.was.direction.phase), progress))
-        return True
+        return join_ways(request, answer, near.pipe, far.pipe)
 
-    def _go_on_with_answer(self, client: Client, near: AdoptedSocket, far: AdoptedSocket) -> None:
+    def _go_on_with_answer(self, client: Client, upstream: Channel, near: AdoptedSocket, far: AdoptedSocket) -> None:
         """Of an exchange that the kernel began. Raises: OSError.
 
         What was taken from a socket of a sockmap is not counted by the kernel: the journal's word is all there is.
         """
         was, cookie = far.was.direction, far.was.identity.cookie
         state = self.tables.read_upstream(cookie)
-        upstream = self._channel(far, is_mapped=True)
         left = find_left(was, Step(sent=count_written(near.sock, is_opener=False) - was.written, took=0))
         if left is None:
             raise OSError("a head was sent in part")
@@ -139,11 +145,11 @@ class Heir:
         self.relay_answer(client, upstream, cookie, state, rest, ahead)
 
     def _channel(self, found: AdoptedSocket, *, is_opener: bool = False, is_mapped: bool = False) -> Channel:
-        """Its counts are the kernel's, since the connection was made."""
+        """Its counts are the kernel's, since the connection was made. From now on it closes the socket."""
         channel = Channel(found.sock, self.readiness, is_mapped=is_mapped)
         channel.slot = found.slot
         try:
-            channel.given = count_written(found.sock, is_opener=is_opener or is_mapped)
+            channel.given = count_written(found.sock, is_opener=is_opener)
             channel.taken = 0 if is_mapped else count_taken(found.sock)
         except OSError:
             pass  # it was reset, which whoever uses it will notice
@@ -151,7 +157,14 @@ class Heir:
 
 
 def _reset(found: AdoptedSocket) -> None:
-    if found.sock.fileno() >= 0:
-        found.slot.close()
-        reset_at_close(found.sock)
-        found.sock.close()
+    found.slot.close()
+    reset_at_close(found.sock)
+    found.sock.close()
+
+
+def _close_pipes(near: AdoptedSocket, far: AdoptedSocket, progress: Progress | None) -> None:
+    """Those that the exchange does not go on with."""
+    used = {pipe for pipe, _ in progress.pipes.values()} if progress else set()
+    for pipe in (near.pipe, far.pipe):
+        if pipe is not None and pipe not in used:
+            os.close(pipe)
