@@ -2,7 +2,9 @@
 
     a slot says         and the maps say                    becomes
     POOLED, BOUND       bound to a client                   bound to it
+                        bound to one that is gone           closed: a predecessor did not get to it
                         not bound                           free in its pool, whose queue has it still
+                        not bound, and dead                 closed, likewise
     CLIENT              -                                   a client that serves itself
     RELAYED             the client's exchange is with it    the exchange, from where the bytes stand
                         an answer of the kernel's was       the answer, likewise
@@ -17,10 +19,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from kmesh.records.constants import BodyPhase
+from kmesh.records.constants import AnswerState, BodyPhase
 from kmesh.relay.adoption import Adopted, AdoptedSocket, measure_step
 from kmesh.relay.channel import Channel, Readiness, reset_at_close
 from kmesh.relay.client import Client
@@ -33,7 +35,7 @@ from kmesh.relay.pools import Pools
 from kmesh.relay.recovery import find_left, join_ways
 from kmesh.relay.stream_tables import StreamTables, UpstreamState
 from kmesh.relay.tasks import Tasks
-from kmesh.relay.upstreams import Upstreams
+from kmesh.relay.upstreams import Upstream, Upstreams
 
 __all__ = ["Heir", "find_rest"]
 
@@ -65,6 +67,7 @@ class Heir:
         """Namespaces are open, and no event was heard yet."""
         for found in (*adopted.pooled, *adopted.bound):
             self._take_upstream(found)
+        self._close_orphans({found.was.identity.client for found in adopted.clients})
         clients = {found.was.identity.cookie: found for found in adopted.clients}
         by_peer = {found.was.identity.client: found for found in adopted.clients}
         served = {cookie: self.add_client(self._channel(found), found) for cookie, found in clients.items()}
@@ -94,12 +97,28 @@ class Heir:
     def _take_upstream(self, found: AdoptedSocket) -> None:
         upstream, state = self.upstreams.adopt(found), self.tables.read_upstream(found.was.identity.cookie)
         client = found.was.identity.client or (state.client if state else 0)
-        is_bound = client and self.tables.read_bound(client, upstream.cluster) == upstream.cookie
-        if client and (is_bound or (state and state.client == client)):
+        if client and self._is_bound(upstream, client, state):
             self.pools.adopt_bound(upstream, client)
-        elif not self.pools.adopt(upstream):
+        elif (state and state.state == AnswerState.DEAD) or not self.pools.adopt(upstream):
             self.upstreams.close_one(upstream)
             self.tables.delete_upstream(upstream.cookie)
+
+    def _is_bound(self, upstream: Upstream, client: int, state: UpstreamState | None) -> bool:
+        if state and state.client == client:
+            return True
+        return self.tables.read_bound(client, upstream.cluster) == upstream.cookie
+
+    def _close_orphans(self, known: Collection[int]) -> None:
+        """Nobody will tell that their clients have ended. One that is not `known` and has a stream is to be accepted.
+
+        The stream is asked for first: behind its end programs return nothing, and what they returned is told.
+        """
+        for upstream in self.upstreams:
+            client = upstream.client
+            if not client or client in known or self.tables.read_stream(client):
+                continue
+            if self._is_bound(upstream, client, self.tables.read_upstream(upstream.cookie)):
+                self.pools.drop(upstream, is_last=True)
 
     def _go_on(self, client: Client, upstream: Channel, near: AdoptedSocket, far: AdoptedSocket) -> bool:
         """With an exchange of the relay's; False where its request had not begun. Raises: OSError."""

@@ -358,6 +358,9 @@ class Relay:
         upstream = self._upstreams.get(event.upstream)
         if upstream:
             self.pools.drop(upstream)
+        if event.client not in self.clients:  # its own end closes the others
+            for other in self._upstreams.of_client(event.client):
+                self.pools.drop(other, is_last=True)
         self._close_if_over(event.client)
 
     def _hand_answer(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""What an heir makes of adopted sockets, where no kernel programs are: exchanges of the relay's own."""
+"""What an heir makes of adopted sockets, where no kernel programs are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from kmesh.records.constants import AnswerState
 from kmesh.relay.adoption import Adopted, AdoptedSocket
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client
@@ -19,6 +20,7 @@ from kmesh.relay.counters import count_taken, count_written
 from kmesh.relay.inheritance import Heir
 from kmesh.relay.journal import DirectionState, Identity, Journal, Kind, Mode, SlotView, cookie_of
 from kmesh.relay.tasks import Tasks
+from kmesh.relay.upstreams import Upstreams
 from tests.support.plain_relay import PlainRelay
 
 
@@ -40,6 +42,12 @@ def adopted(journal: Journal, sock: socket.socket, kind: Kind, direction: Direct
     return AdoptedSocket(sock=sock, slot=slot, was=was, pipe=pipe)
 
 
+def make_heir(tables: SimpleNamespace, **parts: Any) -> Heir:
+    """Of these parts; without upstream connections and pools where they are not given."""
+    values = {"upstreams": (), "pools": None, "tasks": None, "readiness": None, "add_client": None, **parts}
+    return Heir(tables=cast(Any, tables), relay_answer=lambda *_: pytest.fail("there is none"), **values)
+
+
 @pytest.mark.parametrize("step", ["bytes that are gone", "a part of a head"])
 def test_an_exchange_that_cannot_go_on_leaves_nothing(step: str) -> None:
     """Neither a channel in the epoll, nor a pipe, nor a client that is served."""
@@ -59,15 +67,8 @@ def test_an_exchange_that_cannot_go_on_leaves_nothing(step: str) -> None:
         def add_client(channel: Channel, found: AdoptedSocket) -> Client:
             return Client(channel, cookie=1, netns=0, routing=0, port=0, surroundings=relay)
 
-        heir = Heir(
-            tables=cast(Any, SimpleNamespace(has_upstream=lambda _: False)),
-            upstreams=cast(Any, ()),
-            pools=cast(Any, None),
-            tasks=tasks,
-            readiness=readiness,
-            add_client=add_client,
-            relay_answer=lambda *_: pytest.fail("there is none"),
-        )
+        tables = SimpleNamespace(has_upstream=lambda _: False)
+        heir = make_heir(tables, tasks=tasks, readiness=readiness, add_client=add_client)
         heir.take(Adopted(clients=[client], relayed=[upstream]))
         assert near.fileno() == far.fileno() == -1
         assert not readiness._channels
@@ -80,3 +81,25 @@ def test_an_exchange_that_cannot_go_on_leaves_nothing(step: str) -> None:
     with connected() as (_, near), connected() as (far, _):
         asyncio.run(run(near, far))
     os.close(write_end)
+
+
+def test_a_free_one_that_a_predecessor_marked_dead_is_not_offered() -> None:
+    """It is in a queue or in none, and programs pass over it."""
+
+    async def run(far: socket.socket) -> None:
+        journal = Journal()
+        upstreams = Upstreams(journal, lambda _: pytest.fail("it has not ended"))
+        found = adopted(journal, far, Kind.POOLED, DirectionState())
+        deleted: list[int] = []
+        tables = SimpleNamespace(
+            read_upstream=lambda _: SimpleNamespace(client=0, state=AnswerState.DEAD), delete_upstream=deleted.append
+        )
+        pools = SimpleNamespace(adopt=lambda _: pytest.fail("it is offered"))
+        make_heir(tables, upstreams=upstreams, pools=pools).take(Adopted(pooled=[found]))
+        assert far.fileno() == -1
+        assert deleted == [found.was.identity.cookie]
+        assert not len(upstreams)
+        upstreams.close()
+
+    with connected() as (far, _):
+        asyncio.run(run(far))

@@ -31,9 +31,13 @@ ROUTES = {
             "domains": ["*"],
             "routes": [
                 {
+                    "match": {"prefix": "/other"},
+                    "route": {"cluster": "b", "timeout": "0s"},
+                },
+                {
                     "match": {"prefix": "/"},
                     "route": {"cluster": "a", "timeout": "0s", "upgrade_configs": [{"upgrade_type": "websocket"}]},
-                }
+                },
             ],
         }
     ]
@@ -59,6 +63,22 @@ for line in sys.stdin:
         got += repr(error).encode()
     print(got.hex(), flush=True)
 """
+
+
+DYING = """
+import os, runpy, signal, sys
+from kmesh.relay.pools import Pools
+from kmesh.relay.relay import Relay
+at = sys.argv.pop(1)
+def die(*args, **more):
+    os.kill(os.getpid(), signal.SIGKILL)
+if at == "drop":
+    Pools.drop = die
+else:
+    Relay.forget = die
+runpy.run_module("kmesh.relay", run_name="__main__", alter_sys=True)
+"""
+"""A relay that ends when it is about to close a bound connection, or with a client that it has closed."""
 
 
 class Server:
@@ -124,17 +144,22 @@ class Relays:
         self._runtime_dir = self.sandbox.folder / "relay"
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
+    def start(self, *, dies_at: str = "") -> None:
         folder = self.sandbox.folder
         options = ["--maps-dir", self._maps_dir, "--configuration", folder / "relay.msgpack"]
         options += ["--runtime-dir", self._runtime_dir, "--cgroup", self.sandbox.pods]
-        command = [sys.executable, "-m", "kmesh.relay", *map(str, options)]
+        program = ["-c", DYING, dies_at] if dies_at else ["-m", "kmesh.relay"]
+        command = [sys.executable, *program, *map(str, options)]
         self._process = process = self.sandbox.spawn(command)
         wait_until(lambda: self._pid() == process.pid, 10, "the relay to serve")
 
     def kill(self) -> None:
         assert self._process
         self._process.kill()
+        self._process.wait(10)
+
+    def wait_until_dead(self) -> None:
+        assert self._process
         self._process.wait(10)
 
     def replace(self) -> None:
@@ -214,7 +239,7 @@ def get(path: bytes, more: bytes = b"") -> bytes:
 def relays(kernel: Kernel) -> Iterator[Relays]:
     with ExitStack() as stack:
         server = stack.enter_context(closing(Server()))
-        relays = Relays(L7Mesh(kernel, ROUTES, {"a": server.address}), server)
+        relays = Relays(L7Mesh(kernel, ROUTES, {"a": server.address, "b": server.address}), server)
         stack.callback(relays.end)
         relays.start()
         yield relays
@@ -265,6 +290,38 @@ def test_endpoints_that_left_while_there_was_no_relay_are_drained(relays: Relays
         wait_until(lambda: relays.count_bound() == 0, 5, "the old connection to leave")
         assert client.ask(b"/y").endswith(b"/y")
         assert new.asked.acquire(timeout=1)
+
+
+@pytest.mark.parametrize("dies_at", ["drop", "forget"])
+def test_what_was_bound_to_a_client_that_is_gone_is_closed(relays: Relays, dies_at: str) -> None:
+    """The relay ends with the client: with its last connection returned, or with both of them bound still."""
+    with bound_to_two(relays, dies_at):
+        pass
+    relays.wait_until_dead()
+    relays.start()
+    wait_until(lambda: relays.count_bound() == 0, 5, "the connections to be closed")
+
+
+def test_what_is_bound_to_a_client_that_a_predecessor_closed_goes_with_it(relays: Relays) -> None:
+    """It has no channel any more, and programs tell of the last connection that it used alone."""
+    with bound_to_two(relays, "forget") as client:
+        client.send(b"what is no request\r\n\r\n")
+        assert client.receive(b"\r\n\r\n").startswith(b"HTTP/1.1 400")
+        relays.wait_until_dead()
+        relays.start()
+        assert relays.count_bound() == 2
+    wait_until(lambda: relays.count_bound() == 0, 5, "the connections to be closed")
+
+
+@contextlib.contextmanager
+def bound_to_two(relays: Relays, dies_at: str) -> Iterator[Puppet]:
+    """A client that has a connection of each cluster, by a relay that dies with it."""
+    relays.kill()
+    relays.start(dies_at=dies_at)
+    with closing(Puppet(relays)) as client:
+        wait_until(lambda: client.ask(b"/x") and relays.count_bound() == 1, 5, "a connection to be bound")
+        wait_until(lambda: client.ask(b"/other") and relays.count_bound() == 2, 5, "another cluster's, too")
+        yield client
 
 
 def test_a_tunnel_in_which_only_the_server_spoke(relays: Relays, client: Puppet) -> None:
