@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, assert_never
 
 from kmesh.compiler.ir import Undetected
@@ -29,6 +29,7 @@ from kmesh.relay.exchange import Asked, Exchange, Progress, Times, note_asked
 from kmesh.relay.forwarding import HeadRewrite, forward_request
 from kmesh.relay.framing import BadFraming, Framer, LengthFramer, NoBody
 from kmesh.relay.head import BadRequest, Body, Headers, RequestHead, read_request_head
+from kmesh.relay.journal import Rest
 from kmesh.relay.pump import Direction, Lost, Slot, peek_head, send_all
 from kmesh.relay.replies import REQUEST_TIMEOUT, write_refusal, write_reply
 from kmesh.relay.undetected import Begun, copy_both_ways, list_clusters, wait_for_first_bytes
@@ -96,8 +97,11 @@ class Surroundings(Protocol):
     async def dial(self, client: Client, to: ToCluster) -> Channel:
         """A connection that nothing was sent on, from the client's namespace. Raises: Unreachable."""
 
-    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
-        """An exchange begins between the two; what it is to be written to, for a successor."""
+    def begin_exchange(
+        self, client: Client, upstream: Channel, asked: Asked, rests: Mapping[int, Rest] | None = None
+    ) -> Slot | None:
+        """An exchange begins between the two; what it is to be written to, for a successor. `rests` by direction,
+        where it was begun before."""
 
     def release(self, upstream: Channel, clean: bool) -> None:
         """Used here no longer. `clean`: it stands between two exchanges; else it is to be reset, if it is open."""
@@ -195,12 +199,12 @@ class Client:
         self, upstream: Channel, is_head: bool, closes: bool, rest: Framer | None, ahead: int
     ) -> None:
         asked = (Asked.HEAD if is_head else Asked(0)) | (Asked.CLOSES if closes else Asked(0))
-        slot = self._around.begin_exchange(self, upstream, asked)
+        rests: dict[int, Rest] = {Direction.ANSWER: _note_rest(rest, ahead)} if rest else {}
+        slot = self._around.begin_exchange(self, upstream, asked, rests)
         answering = Answering(self.channel, upstream, is_head=is_head, before_last=self._grant, slot=slot)
         answering.closes = closes
         try:
             if rest:
-                _note_rest(slot, Direction.ANSWER, rest, ahead, self.channel.given)
                 await answering.relay_rest(rest, ahead)
             else:
                 head = await answering.read_head()
@@ -274,10 +278,7 @@ class Client:
 
     async def _resume(self, upstream: Channel, asked: Asked, progress: Progress) -> bool:
         """Returns whether the client's connection goes on. Raises: Lost, BadFraming, OSError."""
-        slot = self._around.begin_exchange(self, upstream, asked)
-        _note_rest(slot, Direction.REQUEST, progress.request, progress.request_ahead, upstream.given)
-        _note_rest(slot, Direction.ANSWER, progress.answer, progress.answer_ahead, self.channel.given)
-        _note_pipes(slot, progress)
+        slot = self._around.begin_exchange(self, upstream, asked, _note_rests(progress))
         exchange = Exchange(
             self.channel,
             upstream,
@@ -482,18 +483,18 @@ def _is_safe(head: RequestHead) -> bool:
     return head.method in _SAFE and head.body is Body.NONE
 
 
-def _note_rest(slot: Slot | None, direction: Direction, framer: Framer | None, ahead: int, given: int) -> None:
-    """For a successor that comes before the first step."""
-    if slot and framer:
-        if ahead:
-            slot.plan(direction, framer.state, ahead, given)
-        else:
-            slot.note_state(direction, framer.state)
+def _note_rests(progress: Progress) -> dict[int, Rest]:
+    """Of each direction, for a successor that comes before its next step."""
+    request = _note_rest(progress.request, progress.request_ahead, progress.pipes.get(Direction.REQUEST))
+    if progress.answer is None:
+        return {Direction.REQUEST: request}
+    answer = _note_rest(progress.answer, progress.answer_ahead, progress.pipes.get(Direction.ANSWER))
+    return {Direction.REQUEST: request, Direction.ANSWER: answer}
 
 
-def _note_pipes(slot: Slot | None, progress: Progress) -> None:
-    """For a successor that comes before they are empty."""
-    for direction, (pipe, piped) in progress.pipes.items():
-        framer = progress.request if direction is Direction.REQUEST else progress.answer
-        if slot and isinstance(framer, LengthFramer):
-            slot.splicing_on(direction, framer.left, piped, pipe)
+def _note_rest(framer: Framer, ahead: int, pipe: tuple[int, int] | None = None) -> Rest:
+    """`pipe`: (descriptor to read from, bytes in it)."""
+    if pipe and isinstance(framer, LengthFramer):
+        read_end, piped = pipe
+        return Rest(state=framer.state, planned=framer.left + piped, pipe=read_end, piped=piped)
+    return Rest(state=framer.state, planned=ahead)

@@ -19,7 +19,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -37,6 +37,7 @@ __all__ = [
     "JournalUnreadable",
     "Kind",
     "Mode",
+    "Rest",
     "Slot",
     "SlotView",
     "Step",
@@ -151,6 +152,26 @@ class DirectionState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """Where a direction stands when an exchange is begun that a predecessor, or the kernel, had begun."""
+
+    state: tuple[int, int, int]
+    """Of the framer, behind `planned`."""
+    planned: int = 0
+    """Bytes that go next as they are."""
+    pipe: int = 0
+    """Not 0: they go through the pipe whose end to read from this is, ..."""
+    piped: int = 0
+    """... where so many of them lie."""
+
+    @property
+    def mode(self) -> Mode:
+        if self.pipe:
+            return Mode.SPLICING
+        return Mode.PLANNED if self.planned else Mode.IDLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotView:
     """A slot as it was read."""
 
@@ -256,14 +277,32 @@ class ExchangeSlot:
         self._offsets = [0, 0]
         self._phase = phase
 
-    def begin(self, client: socket.socket, upstream: socket.socket, given: tuple[int, int]) -> None:
-        """`given`: the channels' counts of upstream and client, the sinks of both directions. Raises: OSError."""
+    def begin(
+        self,
+        client: socket.socket,
+        upstream: socket.socket,
+        given: tuple[int, int],
+        rests: Mapping[int, Rest] | None = None,
+    ) -> None:
+        """`given`: the channels' counts of upstream and client, the sinks of both directions. Raises: OSError.
+
+        `rests` by direction, where one stands elsewhere than before its head: what was written of it is replaced
+        in one step.
+        """
         sinks, sources = (upstream, client), (client, upstream)
         for direction, (source, sink) in enumerate(zip(sources, sinks, strict=True)):
             written = count_written(sink, is_opener=sink is upstream)
             self._offsets[direction] = written - given[direction]
+            rest = (rests or {}).get(direction, _NONE)
             now = DirectionState(
-                sink=cookie_of(sink), taken=count_taken(source), written=written, phase=self._phase
+                sink=cookie_of(sink),
+                taken=count_taken(source) - rest.piped,
+                written=written,
+                state=rest.state,
+                planned=rest.planned,
+                pipe=rest.pipe,
+                mode=rest.mode,
+                phase=self._phase,
             )
             self._slots[direction].write(now)
 
@@ -272,7 +311,7 @@ class ExchangeSlot:
         self._change(direction, framer=kind)
 
     def note_state(self, direction: int, state: tuple[int, int, int]) -> None:
-        """Where the framer of a direction stands that has no step yet: one that a predecessor began."""
+        """Where the framer of a direction stands that has no step yet."""
         self._change(direction, state=state)
 
     def plan(self, direction: int, state: tuple[int, int, int], planned: int, base: int) -> None:
@@ -285,13 +324,6 @@ class ExchangeSlot:
 
     def splicing(self, direction: int, left: int, base: int, pipe: int) -> None:
         self._advance(direction, base, mode=Mode.SPLICING, state=(left, 0, 0), planned=left, pipe=pipe)
-
-    def splicing_on(self, direction: int, left: int, piped: int, pipe: int) -> None:
-        """As a predecessor did: `piped` bytes are taken already, and lie in the pipe."""
-        now, planned = self._slots[direction].direction, left + piped
-        self._change(
-            direction, mode=Mode.SPLICING, taken=now.taken - piped, state=(planned, 0, 0), planned=planned, pipe=pipe
-        )
 
     def consumed(self, direction: int) -> None:
         now = self._slots[direction].direction
@@ -313,6 +345,9 @@ class ExchangeSlot:
 
     def _change(self, direction: int, **changes: object) -> None:
         self._slots[direction].write(_replaced(self._slots[direction].direction, changes))
+
+
+_NONE = Rest(state=(0, 0, 0))
 
 
 def _replaced(now: DirectionState, changes: dict[str, object]) -> DirectionState:

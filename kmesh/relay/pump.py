@@ -64,9 +64,6 @@ class Slot(Protocol):
     def splicing(self, direction: int, left: int, base: int, pipe: int) -> None:
         """From now on `left` bytes go through the pipe with this descriptor to read from; `base` as for `plan`."""
 
-    def splicing_on(self, direction: int, left: int, piped: int, pipe: int) -> None:
-        """Of a predecessor's, `piped` bytes lie in this pipe, and `left` come behind them."""
-
 
 class Lost(Exception):
     """A connection was reset, or it ended where it must not."""

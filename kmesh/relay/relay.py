@@ -24,7 +24,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import randrange
 from typing import Any, Self
@@ -46,7 +46,7 @@ from kmesh.relay.exchange import Asked
 from kmesh.relay.framing import Framer
 from kmesh.relay.head import RequestHead
 from kmesh.relay.inheritance import Heir, find_rest
-from kmesh.relay.journal import ExchangeSlot, Identity, Journal, Kind, cookie_of
+from kmesh.relay.journal import ExchangeSlot, Identity, Journal, Kind, Rest, cookie_of
 from kmesh.relay.namespaces import Namespace, Namespaces
 from kmesh.relay.pools import Pools
 from kmesh.relay.pump import Slot
@@ -231,14 +231,16 @@ class Relay:
             return channel
         raise AssertionError("the last try returns or raises")
 
-    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
+    def begin_exchange(
+        self, client: Client, upstream: Channel, asked: Asked, rests: Mapping[int, Rest] | None = None
+    ) -> Slot | None:
         if not upstream.is_mapped:  # else its answer is counted already
             stream = self._tables.read_stream(client.cookie)
             self.relayed[_name_handover(stream.handover) if stream else "whole connection"] += 1
         if client.channel.slot is None or upstream.slot is None:
             return None  # one of them is closed already
         slot = ExchangeSlot(client.channel.slot, upstream.slot, phase=int(asked))
-        slot.begin(client.channel.sock, upstream.sock, (upstream.given, client.channel.given))
+        slot.begin(client.channel.sock, upstream.sock, (upstream.given, client.channel.given), rests)
         self._exchanges[upstream] = slot
         return slot
 

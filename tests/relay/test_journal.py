@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ from kmesh.relay.journal import (
     JournalUnreadable,
     Kind,
     Mode,
+    Rest,
+    Slot,
     SlotView,
     cookie_of,
     read_slots,
@@ -129,6 +132,42 @@ def connect() -> tuple[socket.socket, socket.socket]:
         opener = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
     return opener, accepted
+
+
+@pytest.mark.parametrize(
+    ("rest", "want"),
+    [
+        (Rest(state=(7, 0, 2)), DirectionState(state=(7, 0, 2))),
+        (Rest(state=(7, 0, 2), planned=5), DirectionState(mode=Mode.PLANNED, state=(7, 0, 2), planned=5)),
+        (
+            Rest(state=(7, 0, 2), planned=9, pipe=40, piped=2),
+            DirectionState(mode=Mode.SPLICING, state=(7, 0, 2), planned=9, pipe=40, taken=4),
+        ),
+    ],
+    ids=["framer", "ahead", "pipe"],
+)
+def test_an_exchange_begins_where_another_left_it(journal: Journal, rest: Rest, want: DirectionState) -> None:
+    """In one write: what was there before, or all of what is there then."""
+    application, client = connect()
+    upstream, server = connect()
+    with application, client, upstream, server:
+        application.sendall(b"123456")
+        client.recv(6)
+        slots = [_Counted(journal.memory, sock.fileno()) for sock in (client, upstream)]
+        ExchangeSlot(*slots).begin(client, upstream, (0, 0), {0: rest})
+        taken = want.taken or 6
+        assert slots[0].written == [replace(want, sink=cookie_of(upstream), taken=taken)]
+        assert slots[1].written == [DirectionState(sink=cookie_of(client))]
+
+
+class _Counted(Slot):
+    def __init__(self, memory: mmap.mmap, descriptor: int) -> None:
+        super().__init__(memory, descriptor)
+        self.written: list[DirectionState] = []
+
+    def write(self, now: DirectionState) -> None:
+        super().write(now)
+        self.written.append(now)
 
 
 def test_an_exchange_is_measured_by_the_sockets_own_counts(journal: Journal) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,7 +20,7 @@ from kmesh.relay.client import Client
 from kmesh.relay.counters import count_taken, count_written
 from kmesh.relay.exchange import Asked
 from kmesh.relay.journal import DirectionState as Direction
-from kmesh.relay.journal import ExchangeSlot, Identity, Journal, Kind, Mode, Step, cookie_of
+from kmesh.relay.journal import ExchangeSlot, Identity, Journal, Kind, Mode, Rest, Slot, Step, cookie_of
 from kmesh.relay.recovery import Left, find_left, join_ways
 from tests.support.plain_relay import PlainRelay, plain_relay, to_cluster
 from tests.support.raw_server import RawServer, Script, raw_server
@@ -33,43 +34,49 @@ class _Dies(Exception):
     pass
 
 
-class _DyingSlot(ExchangeSlot):
+class _DyingSlot(Slot):
     """Its process ends with the given write to the journal: just before it, or just after."""
 
-    def __init__(self, deaths: _Deaths, *slots) -> None:
-        super().__init__(*slots)
-        self._deaths = deaths
+    deaths: _Deaths | None = None
 
-    def _change(self, direction: int, **changes: object) -> None:
-        self._deaths.left -= 1
-        if self._deaths.left < 0 and not self._deaths.is_behind:
+    def write(self, now: Direction) -> None:
+        if self.deaths is None:
+            super().write(now)
+            return
+        self.deaths.left -= 1
+        if self.deaths.left < 0 and not self.deaths.is_behind:
             raise _Dies
-        super()._change(direction, **changes)
-        if self._deaths.left < 0:
+        super().write(now)
+        if self.deaths.left < 0:
             raise _Dies
 
 
 class _Deaths:
     """Keeps the sockets and the journal of the exchange that dies, as a keeper does."""
 
-    def __init__(self, at: int, is_behind: bool) -> None:
+    def __init__(self, at: int, is_behind: bool, before: _Deaths | None = None) -> None:
+        """`before`: of the relay whose successor this one is."""
         self.left, self.is_behind = at, is_behind
+        self.was = [slot.direction for slot in before.slots] if before else [Direction(), Direction()]
+        self.slots: list[_DyingSlot] = []
         self.kept: tuple[socket.socket, socket.socket] | None = None
         self.pipe = -1
         self.asked = Asked(0)
         self.journal = Journal()
 
-    def make_slot(self, client: Client, upstream: Channel, asked: Asked) -> ExchangeSlot:
-        slots = []
-        for sock, kind in ((client.channel.sock, Kind.CLIENT), (upstream.sock, Kind.RELAYED)):
-            slot = self.journal.slot(sock.fileno())
-            slot.open(Identity(kind=kind, cookie=cookie_of(sock)))
-            slots.append(slot)
-        self.slots, self.asked = slots, asked
-        self.kept = client.channel.sock.dup(), upstream.sock.dup()
-        dying = _DyingSlot(self, *slots)
-        dying.begin(client.channel.sock, upstream.sock, (upstream.given, client.channel.given))
-        return dying
+    def make_slot(
+        self, client: Client, upstream: Channel, asked: Asked, rests: Mapping[int, Rest] | None
+    ) -> ExchangeSlot:
+        socks, kinds = (client.channel.sock, upstream.sock), (Kind.CLIENT, Kind.RELAYED)
+        for sock, kind, was in zip(socks, kinds, self.was, strict=True):
+            slot = _DyingSlot(self.journal.memory, sock.fileno())
+            slot.open(Identity(kind=kind, cookie=cookie_of(sock)), was)
+            slot.deaths = self
+            self.slots.append(slot)
+        self.asked, self.kept = asked, (socks[0].dup(), socks[1].dup())
+        exchange = ExchangeSlot(*self.slots)
+        exchange.begin(*socks, (upstream.given, client.channel.given), rests)
+        return exchange
 
 
 @asynccontextmanager
@@ -79,8 +86,8 @@ async def _dying_relay(server: RawServer, deaths: _Deaths, **more) -> AsyncItera
         yield relay
 
 
-def _resume(relay: PlainRelay, deaths: _Deaths) -> asyncio.Task[None] | None:
-    """As a successor does with what is kept; None when the request is to be read anew."""
+def _resume(relay: PlainRelay, deaths: _Deaths, following: _Deaths | None = None) -> asyncio.Task[None]:
+    """As a successor does with what is kept; `following` is its own death."""
     assert deaths.kept
     client_sock, upstream_sock = deaths.kept
     for sock in deaths.kept:
@@ -94,7 +101,7 @@ def _resume(relay: PlainRelay, deaths: _Deaths) -> asyncio.Task[None] | None:
         lefts.append(left)
         if left.dropped:
             assert source.recv(left.dropped, socket.MSG_TRUNC) == left.dropped
-    relay.make_slot = None
+    relay.make_slot = following.make_slot if following else None
     channel, upstream = Channel(client_sock, relay.readiness), Channel(upstream_sock, relay.readiness)
     channel.taken, channel.given = count_taken(client_sock), count_written(client_sock, is_opener=False)
     client = Client(channel, cookie=1, netns=0, routing=0, port=0, surroundings=relay)
@@ -125,9 +132,10 @@ async def _talk(port: int, request: bytes, length: int) -> bytes:
 
 
 def _exchange(
-    at: int, is_behind: bool, request: bytes, script: Script, length: int, **more
+    at: int, is_behind: bool, request: bytes, script: Script, length: int, again: int | None = None, **more
 ) -> tuple[bytes, list[bytes], bool]:
-    """(what the client got, what servers got, whether the relay died)."""
+    """(what the client got, what servers got, whether the relay died). `again`: with which write its successor dies,
+    too; then that is what is told."""
 
     async def run(server: RawServer) -> tuple[bytes, bool]:
         deaths = _Deaths(at, is_behind)
@@ -137,7 +145,12 @@ def _exchange(
                 await asyncio.sleep(0.001)
             serving = relay.serving[0]
             await asyncio.wait((talking, serving), return_when=asyncio.FIRST_COMPLETED)
-            died = serving.done() and isinstance(serving.exception(), _Dies)
+            died = _has_died(serving)
+            if died and again is not None:
+                following = _Deaths(again, is_behind, deaths)
+                serving = _resume(relay, deaths, following)
+                await asyncio.wait((talking, serving), return_when=asyncio.FIRST_COMPLETED)
+                died, deaths = _has_died(serving), following
             if died:
                 _resume(relay, deaths)
             return await asyncio.wait_for(talking, 10), died
@@ -145,6 +158,10 @@ def _exchange(
     with raw_server({"x": script}) as server:
         got, died = uvloop.run(run(server))
     return got, [request for request in server.requests if request], died
+
+
+def _has_died(serving: asyncio.Task[None]) -> bool:
+    return serving.done() and isinstance(serving.exception(), _Dies)
 
 
 _BODY = os.urandom(300_000)
@@ -179,10 +196,26 @@ def test_every_byte_arrives_once_whenever_the_relay_dies(name, is_edited, is_beh
     assert deaths >= 4
 
 
+@pytest.mark.parametrize("is_behind", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("name", _CASES)
+def test_a_successor_that_dies_where_it_begins_loses_nothing(name, is_behind):
+    """With each of its first writes, and with predecessors that came differently far."""
+    answer = _ANSWER + b"transfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n"
+    script = ("body", answer, 0.01, b"2\r\nef\r\n", 0.01, b"0\r\n\r\n")
+    want = answer + b"2\r\nef\r\n0\r\n\r\n"
+    deaths = 0
+    for at, again in itertools.product(range(2, 10), range(3)):
+        got, seen, died = _exchange(at, is_behind, _CASES[name], script, len(want), again)
+        assert got == want, (at, again)
+        assert seen == [_CASES[name]], (at, again)
+        deaths += died
+    assert deaths >= 8
+
+
 def test_an_answer_that_a_successor_cannot_edit_is_not_passed_on():
     edit = {"rewrite_answer": lambda head: head[:-2] + b"x-c: d\r\n\r\n"}
     script = (0.05, _ANSWER + b"content-length: 2\r\n\r\nok")
-    got, _, died = _exchange(1, True, _CASES["no body"], script, 50, **edit)
+    got, _, died = _exchange(3, True, _CASES["no body"], script, 50, **edit)
     assert died and got.startswith(b"HTTP/1.1 503 ")
 
 

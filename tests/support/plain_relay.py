@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
 from kmesh.relay.decide import Decision, Reply, ToCluster
 from kmesh.relay.exchange import Asked
 from kmesh.relay.head import RequestHead
+from kmesh.relay.journal import Rest
 from kmesh.relay.pump import Slot
 from kmesh.relay.replies import describe_reset
 
@@ -48,7 +49,7 @@ class PlainRelay:
     chosen_from: list[tuple[WeightedCluster, ...]] = field(default_factory=list)
     is_kernels: bool = False
     """What `claim` denies."""
-    make_slot: Callable[[Client, Channel, Asked], Slot] | None = None
+    make_slot: Callable[[Client, Channel, Asked, Mapping[int, Rest] | None], Slot] | None = None
     spares: list[Channel] = field(default_factory=list)
     """Connections that dialling gives first."""
     flying: int = 0
@@ -94,8 +95,10 @@ class PlainRelay:
             raise Unreachable(describe_reset(b"remote connection failure")) from None
         return Channel(sock, self.readiness)
 
-    def begin_exchange(self, client: Client, upstream: Channel, asked: Asked) -> Slot | None:
-        return self.make_slot(client, upstream, asked) if self.make_slot else None
+    def begin_exchange(
+        self, client: Client, upstream: Channel, asked: Asked, rests: Mapping[int, Rest] | None = None
+    ) -> Slot | None:
+        return self.make_slot(client, upstream, asked, rests) if self.make_slot else None
 
     def release(self, upstream: Channel, clean: bool) -> None:
         self.released.append(clean)
