@@ -1,7 +1,7 @@
 """What the relay says of itself, as a view: ids become names again. Pure.
 
     {"pid": 7, "started_at": Unix time, "clients": 2, "kernel_exchanges": 9, "relayed": {"action": 3},
-     "dial_failures": {}, "pools": [{"cluster": id, "namespace": cookie, "idle": 4, "bound": 1}],
+     "dial_failures": {}, "untold": 0, "pools": [{"cluster": id, "namespace": cookie, "idle": 4, "bound": 1}],
      "namespaces": [{"cookie": cookie, "acceptors": ["127.0.0.1:15001"]}]}
 
 A relay of another version may say less, or more: what is missing is 0.
@@ -30,6 +30,7 @@ def view_relay(status: Mapping[str, Any], clusters: Iterable[str]) -> RelayView:
         kernel_exchanges=status.get("kernel_exchanges", 0),
         relayed=_counts(status.get("relayed", {})),
         dial_failures=_counts(status.get("dial_failures", {})),
+        untold=status.get("untold", 0),
         pools=tuple(_pools(status.get("pools", ()), names)),
         namespaces=tuple(
             NamespaceView(cookie=namespace["cookie"], acceptors=tuple(namespace["acceptors"]))

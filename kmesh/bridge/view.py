@@ -172,6 +172,8 @@ class RelayView:
     """Exchanges that the relay carried or answered, by why they were its."""
     dial_failures: tuple[CountView, ...] = ()
     """Connections to endpoints that could not be made, by why."""
+    untold: int = 0
+    """Events that found the kernel's buffer full, since the maps were made. What they were about was looked up."""
     pools: tuple[PoolView, ...] = ()
     namespaces: tuple[NamespaceView, ...] = ()
 

@@ -28,6 +28,8 @@ def render_relay(relay: pb.Relay | None, now: datetime, paint: Paint) -> Iterato
     for label, counts in (("relayed", relay.relayed), ("undialled", relay.dial_failures)):
         if counts:
             yield from _field(label, ", ".join(f"{item.reason} {item.count:,}" for item in counts))
+    if relay.untold:
+        yield from _field("untold", f"{_count(relay.untold, 'event')} found the buffer full, and were looked up")
     yield from _namespaces(relay.namespaces)
     yield from _pools(relay.pools, paint)
 

@@ -17,6 +17,7 @@ def test_everything_it_says() -> None:
         "kernel_exchanges": 9,
         "relayed": {"framing": 1, "action": 3, "bound": 0},
         "dial_failures": {"connection refused": 2},
+        "untold": 12,
         "pools": [
             {"cluster": name_id("cluster", "b"), "namespace": 5, "idle": 4, "bound": 1},
             {"cluster": 255, "namespace": 5, "idle": 0, "bound": 0},
@@ -31,6 +32,7 @@ def test_everything_it_says() -> None:
         kernel_exchanges=9,
         relayed=(CountView(reason="action", count=3), CountView(reason="framing", count=1)),
         dial_failures=(CountView(reason="connection refused", count=2),),
+        untold=12,
         pools=(
             PoolView(cluster="00000000000000ff", namespace=5, idle=0, bound=0),
             PoolView(cluster="b", namespace=5, idle=4, bound=1),

@@ -166,6 +166,7 @@ def degraded_status(now: datetime = NOW, instance: str = "default") -> StatusVie
         relay=RelayView(
             error="it ended with status 1, next start in 8 s",
             dial_failures=(CountView(reason="connection refused", count=3),),
+            untold=1204,
             namespaces=(NamespaceView(cookie=4242, acceptors=()),),
         ),
         apply=replace(status.apply, error="map km_node needs 70,000 entries and can hold 65,536"),

@@ -537,6 +537,11 @@ class Relay(betterproto2.Message):
     Network namespaces of the enrolled cgroups.
     """
 
+    untold: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+    """
+    Events that found the kernel's buffer full, since the maps were made. What they were about was looked up in the maps.
+    """
+
 
 default_message_pool.register_message("kmesh.admin.v1", "Relay", Relay)
 
