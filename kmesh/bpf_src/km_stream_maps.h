@@ -28,7 +28,7 @@ BPF_PROG_ARRAY(km_msg_steps, KM_STEP_COUNT);
 enum { KM_STEP_ANSWER, KM_STEP_CHUNKS, KM_ANSWER_STEPS };
 BPF_PROG_ARRAY(km_skb_steps, KM_ANSWER_STEPS);
 
-/* False when the ring is full: then it is counted that something was not told. */
+/* False when the ring is full: then it is counted that something was not told, and the relay looks at the maps. */
 static __always_inline bool km_tell(__u32 kind, __u32 detail, __u64 client, __u64 upstream, __u64 cluster, __u64 netns)
 {
 	struct km_event event = {
@@ -41,6 +41,6 @@ static __always_inline bool km_tell(__u32 kind, __u32 detail, __u64 client, __u6
 		return true;
 	untold = km_untold.lookup(&zero);
 	if (untold)
-		*untold += 1;
+		__sync_fetch_and_add(untold, 1);	/* a soft interrupt may come in between */
 	return false;
 }

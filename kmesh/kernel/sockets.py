@@ -11,7 +11,7 @@ from kmesh.kernel import bpf
 from kmesh.records.constants import Reason, SockFlag
 from kmesh.records.layout import SOCK
 
-__all__ = ["OutcomeCounters", "OwnSockets"]
+__all__ = ["OutcomeCounters", "OwnSockets", "possible_cpus"]
 
 
 _OWN = SOCK.pack(bytes(16), 0, 0, SockFlag.OWN, 0, 0, 0)
@@ -41,7 +41,7 @@ class OutcomeCounters:
 
     def __init__(self, maps_dir: Path) -> None:
         self._fd = bpf.get_object(maps_dir / "km_reason")
-        self._cpus = _possible_cpus()
+        self._cpus = possible_cpus()
 
     def read(self) -> dict[Reason, int]:
         """Totals over all CPUs."""
@@ -55,7 +55,7 @@ class OutcomeCounters:
         os.close(self._fd)
 
 
-def _possible_cpus() -> int:
+def possible_cpus() -> int:
     """How many values a per-CPU element has. Source: Documentation/admin-guide/cputopology.rst."""
     ranges = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")
     return max(int(part.split("-")[-1]) for part in ranges) + 1

@@ -1,6 +1,7 @@
 """What programs tell the relay, in the order in which they said it.
 
 Events of one connection are in order, but what they speak of may have gone on: they are hints to look at the maps.
+One that found no room was not told; kmesh.relay.untold finds what it was about.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Event(NamedTuple):
 
 
 class Events:
-    """`hear` is called for each, from the event loop or from `take`. `counts` is by name of the kind."""
+    """The argument `hear` is called for each, from the event loop or from `take`. `counts` is by name of the kind."""
 
     def __init__(self, fd: int, hear: Callable[[Event], None]) -> None:
         self._fd, self._hear = fd, hear
@@ -59,11 +60,12 @@ class Events:
                 known = _KINDS.get(kind)
                 self.counts[known.name if known else f"kind {kind}"] += 1
                 if known:
-                    self._hear_one(Event(known, *rest))
+                    self.hear(Event(known, *rest))
         finally:
             self._is_taking = False
 
-    def _hear_one(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
+        """As if it had been told now."""
         try:
             self._hear(event)
         except OSError as error:

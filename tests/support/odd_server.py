@@ -140,6 +140,12 @@ def _answer(sock: socket.socket, head: bytes, body: bytes) -> bool:
             sock.sendall(plain + body)
             time.sleep(0.02)
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        case b"later":
+            sock.sendall(plain + body)
+            time.sleep(0.4)
+            sock.sendall(b"evil")
+        case b"staying":
+            sock.sendall(plain.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n") + body)
         case b"slow":
             time.sleep(0.1)
             sock.sendall(plain + body)
