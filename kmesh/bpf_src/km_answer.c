@@ -12,6 +12,7 @@ static __always_inline int km_leave(struct km_upstream *upstream, __u64 cookie, 
 	__u64 client = upstream->now.client;
 	struct km_stream *stream = km_stream.lookup(&client);
 
+	upstream->now.told = event;
 	upstream->now.state = KM_N_RELAYED;
 	if (stream)
 		stream->is_relayed = 1;
@@ -41,6 +42,7 @@ static __always_inline int km_breach(__u64 cookie)
 		km_tell(KM_V_BREACH, 0, 0, cookie, 0, 0);
 		return SK_PASS;
 	}
+	upstream->now.told = KM_V_BREACH;
 	upstream->now.state = KM_N_RELAYED;
 	km_tell(KM_V_BREACH, 0, upstream->now.client, cookie, upstream->now.cluster, upstream->now.netns);
 	return SK_PASS;
@@ -132,6 +134,7 @@ static __always_inline bool km_trim_upstream(struct __sk_buff *skb, struct km_up
 static __always_inline int km_tear(struct km_upstream *upstream, __u64 cookie)
 {
 	km_make_unfit(cookie, KM_N_DEAD);
+	upstream->now.told = KM_V_TORN;
 	upstream->now.state = KM_N_RELAYED;
 	km_tell(KM_V_TORN, 0, upstream->now.client, cookie, upstream->now.cluster, upstream->now.netns);
 	return SK_DROP;
@@ -284,6 +287,7 @@ int km_skb_client(struct __sk_buff *skb)
 	if (!stream)
 		return SK_PASS;
 	if (skb->len && !km_trim(skb, &stream->expected)) {
+		stream->is_torn = 1;
 		km_tell(KM_V_TORN, 0, cookie, 0, 0, 0);
 		return SK_DROP;
 	}

@@ -83,7 +83,7 @@ BPF_TABLE_PINNED("hash", struct km_bound_key, __u64, km_bound, KM_MAX_STREAMS, K
 		 BPF_F_NO_PREALLOC);
 /* Upstream connections that no request may be sent on any more, by cookie; the value is KM_N_RELAYED or KM_N_DEAD. */
 BPF_TABLE_PINNED("lru_hash", __u64, __u64, km_unfit, KM_MAX_STREAMS, KM_PIN("km_unfit"));
-/* Events that found no room: whoever reads them must look at the maps themselves. */
+/* Events that found no room. The relay looks at the maps when they become more (kmesh/relay/untold.py). */
 BPF_TABLE_PINNED("percpu_array", int, __u64, km_untold, 1, KM_PIN("km_untold"));
 
 BPF_QUEUE(km_t_pool, __u64, KM_MAX_POOL_SIZE);

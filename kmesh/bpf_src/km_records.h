@@ -177,6 +177,7 @@
 #define KM_V_NO_ACCEPTOR	9
 #define KM_V_ANSWER_REST	10
 #define KM_V_TORN	11
+#define KM_V_CLOSING	12
 
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
@@ -480,8 +481,10 @@ struct km_stream {
 	__u64 bound;	/* cookie of the upstream connection that was used last; 0 for none */
 	__u64 cluster;	/* its cluster */
 	__u64 expected;	/* TCP's number of the next byte from the relay, of 32 bits */
+	__u32 is_closing;	/* a request of the kernel's said Connection: close: it is the last */
+	__u32 is_torn;	/* bytes from the relay are lost to it */
 };
-_Static_assert(sizeof(struct km_stream) == 80, "km_stream");
+_Static_assert(sizeof(struct km_stream) == 88, "km_stream");
 _Static_assert(__builtin_offsetof(struct km_stream, sent) == 0, "km_stream.sent");
 _Static_assert(__builtin_offsetof(struct km_stream, received) == 8, "km_stream.received");
 _Static_assert(__builtin_offsetof(struct km_stream, upstream) == 16, "km_stream.upstream");
@@ -493,6 +496,8 @@ _Static_assert(__builtin_offsetof(struct km_stream, is_relayed) == 52, "km_strea
 _Static_assert(__builtin_offsetof(struct km_stream, bound) == 56, "km_stream.bound");
 _Static_assert(__builtin_offsetof(struct km_stream, cluster) == 64, "km_stream.cluster");
 _Static_assert(__builtin_offsetof(struct km_stream, expected) == 72, "km_stream.expected");
+_Static_assert(__builtin_offsetof(struct km_stream, is_closing) == 80, "km_stream.is_closing");
+_Static_assert(__builtin_offsetof(struct km_stream, is_torn) == 84, "km_stream.is_torn");
 
 /* The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next byte begins a request and all answers were received. Written by the relay only. */
 struct km_grant {
@@ -538,8 +543,10 @@ struct km_exchange {
 	__u32 is_partial;	/* the request ended behind the message that it began in */
 	__u32 is_closing;	/* the request said Connection: close */
 	__u32 is_ending;	/* the answer said Connection: close */
+	__u32 told;	/* KM_V_* of what the relay must know of it; written before that is told */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct km_exchange) == 80, "km_exchange");
+_Static_assert(sizeof(struct km_exchange) == 88, "km_exchange");
 _Static_assert(__builtin_offsetof(struct km_exchange, client) == 0, "km_exchange.client");
 _Static_assert(__builtin_offsetof(struct km_exchange, cluster) == 8, "km_exchange.cluster");
 _Static_assert(__builtin_offsetof(struct km_exchange, netns) == 16, "km_exchange.netns");
@@ -553,6 +560,8 @@ _Static_assert(__builtin_offsetof(struct km_exchange, is_head) == 64, "km_exchan
 _Static_assert(__builtin_offsetof(struct km_exchange, is_partial) == 68, "km_exchange.is_partial");
 _Static_assert(__builtin_offsetof(struct km_exchange, is_closing) == 72, "km_exchange.is_closing");
 _Static_assert(__builtin_offsetof(struct km_exchange, is_ending) == 76, "km_exchange.is_ending");
+_Static_assert(__builtin_offsetof(struct km_exchange, told) == 80, "km_exchange.told");
+_Static_assert(__builtin_offsetof(struct km_exchange, pad) == 84, "km_exchange.pad");
 
 /* What programs tell the relay. */
 struct km_event {

@@ -373,6 +373,8 @@ STREAM = Record(
         Field("bound", "u64", doc="cookie of the upstream connection that was used last; 0 for none"),
         Field("cluster", "u64", doc="its cluster"),
         Field("expected", "u64", doc="TCP's number of the next byte from the relay, of 32 bits"),
+        Field("is_closing", "u32", doc="a request of the kernel's said Connection: close: it is the last"),
+        Field("is_torn", "u32", doc="bytes from the relay are lost to it"),
     ),
 )
 GRANT = Record(
@@ -413,6 +415,8 @@ EXCHANGE = Record(
         Field("is_partial", "u32", doc="the request ended behind the message that it began in"),
         Field("is_closing", "u32", doc="the request said Connection: close"),
         Field("is_ending", "u32", doc="the answer said Connection: close"),
+        Field("told", "u32", doc="KM_V_* of what the relay must know of it; written before that is told"),
+        Field("pad", "u32"),
     ),
 )
 EVENT = Record(

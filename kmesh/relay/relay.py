@@ -55,6 +55,7 @@ from kmesh.relay.spares import Origin, Spares
 from kmesh.relay.stream_tables import Peer, StreamTables, UpstreamState
 from kmesh.relay.sweep import Sweeper
 from kmesh.relay.tasks import Tasks
+from kmesh.relay.untold import Untold
 from kmesh.relay.upstreams import Upstream, Upstreams
 
 __all__ = ["Relay"]
@@ -138,7 +139,9 @@ class Relay:
             await stack.enter_async_context(self._namespaces)
             self._inherit()
             self._events.start()
-            self._sweeper = Sweeper(self._tables, lambda: self.pools.stale)
+            self._untold = Untold(self._tables, self._events, self._upstreams, lambda: self.clients)
+            await self._untold.look()
+            self._sweeper = Sweeper(self._tables, lambda: self.pools.stale, lambda: self._namespaces.known)
             self._stack = stack.pop_all()
         return self
 
@@ -173,6 +176,7 @@ class Relay:
             "relayed": dict(self.relayed),
             "dial_failures": dict(self._dialler.failures),
             "events": dict(self._events.counts),
+            "untold": self._untold.count,
             "accepts": dict(self._acceptors.counts),
             "swept": self._sweeper.swept,
             "pools": list(self._describe_pools()),
@@ -268,6 +272,9 @@ class Relay:
     def client_ended(self, client: Client) -> bool:
         self._events.take()  # what its last request bound
         flying = self.in_flight(client.cookie)
+        bound = self._upstreams.get(flying)
+        if bound and not bound.client:  # which could not be told
+            self.pools.note_taken(client.cookie, flying)
         waits = self._answering[client.cookie] > 0
         for upstream in self._upstreams.of_client(client.cookie):
             if upstream.cookie == flying:
@@ -471,6 +478,7 @@ class Relay:
         while True:
             await asyncio.sleep(_TICK_S)
             self._events.take()
+            await self._untold.look()
             self.pools.tick()
             self._spares.tick(lambda origin: self._dialler.has_backend(origin.cluster, origin.backend))
             for cookie in list(self._half_closed):

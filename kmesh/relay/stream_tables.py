@@ -11,6 +11,8 @@ Who writes what:
     km_pool       namespace, cluster     take from the queue          fills it
     km_upstream   upstream connection    write                        reads, deletes
     km_upstreams  upstream connection    redirect to its socket       adds sockets, which leave when they are closed
+    km_unfit      upstream connection    write                        reads
+    km_untold     -                      count                        reads
 
 Cookies are the kernel's names of sockets and of namespaces; they are never used again. Methods raise OSError.
 """
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmesh.kernel import bpf
+from kmesh.kernel.sockets import possible_cpus
 from kmesh.kernel.stream_maps import create_pool_queue
 from kmesh.model.address import SocketAddress
 from kmesh.records.constants import AnswerState
@@ -34,9 +37,14 @@ from kmesh.records.layout import ACCEPTOR, BOUND_KEY, EXCHANGE, GRANT, PEER, PEE
 
 __all__ = ["Peer", "Stream", "StreamTables", "UpstreamState"]
 
-_MAPS = ("acceptor", "peer", "stream", "grant", "bound", "pool", "events", "clients", "upstreams", "upstream")
+_MAPS = (
+    *("acceptor", "peer", "stream", "grant", "bound", "pool", "events", "untold"),
+    *("clients", "upstreams", "upstream", "unfit"),
+)
 _U64 = struct.Struct("<Q")
 _FD = struct.Struct("<I")
+_FIRST = bytes(4)
+"""The key of an array's first element."""
 _IS_RELAYED = struct.Struct("<I")
 
 
@@ -65,6 +73,8 @@ class Stream:
     bound: int
     cluster: int
     expected: int
+    is_closing: int
+    is_torn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,9 @@ class UpstreamState:
     is_partial: int
     is_closing: int
     is_ending: int
+    told: int
+    """StreamEvent."""
+    pad: int
 
     @property
     def is_in_flight(self) -> bool:
@@ -107,9 +120,15 @@ class StreamTables:
         """Clients that have a grant of this process's."""
         self.events = self._fds["events"]
         """Descriptor of the ring buffer."""
+        self._counts = struct.Struct(f"<{possible_cpus()}Q")
 
     def close(self) -> None:
         self._stack.close()
+
+    def count_untold(self) -> int:
+        """Events that found no room, since the maps were made."""
+        raw = bpf.lookup(self._fds["untold"], _FIRST, self._counts.size)
+        return sum(self._counts.unpack(raw)) if raw else 0
 
     # Acceptors and peers
 
@@ -121,7 +140,7 @@ class StreamTables:
         bpf.delete(self._fds["acceptor"], _U64.pack(netns))
 
     def acceptors(self) -> list[int]:
-        """Cookies of the namespaces that have one."""
+        """Cookies of the namespaces that have one, or have asked for one."""
         return _numbers(self._fds["acceptor"])
 
     def find_peer(self, netns: int, addr16: bytes, port: int) -> tuple[bytes, Peer | None]:
@@ -255,8 +274,13 @@ class StreamTables:
 
     def mark_dead(self, upstream: int) -> bool:
         """Have it passed over while it is in a queue. False: a program has taken it, and it is left as it is."""
-        value = EXCHANGE.pack(0, 0, 0, 0, 0, 0, 0, AnswerState.DEAD, 0, 0, 0, 0, 0).ljust(self._upstream_bytes, b"\0")
+        value = EXCHANGE.pack(0, 0, 0, 0, 0, 0, 0, AnswerState.DEAD, *bytes(6)).ljust(self._upstream_bytes, b"\0")
         return bpf.insert(self._fds["upstream"], _U64.pack(upstream), value)
+
+    def is_breached(self, upstream: int) -> bool:
+        """Bytes came on it that no request asked for."""
+        raw = bpf.lookup(self._fds["unfit"], _U64.pack(upstream), 8)
+        return raw is not None and _U64.unpack(raw)[0] == AnswerState.RELAYED
 
     def delete_upstream(self, upstream: int) -> bool:
         """Its state; by that it is passed over when it is still in a queue. Returns whether there was one."""

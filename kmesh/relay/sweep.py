@@ -1,7 +1,11 @@
-"""Elements of the maps of streams whose sockets are gone are deleted: what a relay that died could not do any more.
+"""Elements of the maps of streams whose sockets or namespaces are gone: they are deleted.
+
+Some are what a relay that died could not delete any more; some are what a program asked for by an element that nobody
+can fill, since the namespace ended before it was found.
 
 Who is a member of a sockhash lives: sockets leave it when they are closed, whatever becomes of processes. An element
-is written a moment before its socket is a member, or after, so each is looked at twice.
+is written a moment before its socket is a member, or after, so each is looked at twice. So is an acceptor of a
+namespace that is not known, which may just be looked for; where it lives after all, it asks again.
 """
 
 from __future__ import annotations
@@ -20,16 +24,22 @@ _AT_ONCE = 256
 
 
 class Sweeper:
-    """`kept_upstreams` have no socket, and their elements are needed nevertheless. Methods raise OSError."""
+    """`kept_upstreams` have no socket, and their elements are needed nevertheless. `namespaces` are the cookies of
+    those that are known. Methods raise OSError."""
 
-    def __init__(self, tables: StreamTables, kept_upstreams: Callable[[], Collection[int]]) -> None:
-        self._tables, self._kept_upstreams = tables, kept_upstreams
+    def __init__(
+        self,
+        tables: StreamTables,
+        kept_upstreams: Callable[[], Collection[int]],
+        namespaces: Callable[[], Collection[int]],
+    ) -> None:
+        self._tables, self._kept_upstreams, self._namespaces = tables, kept_upstreams, namespaces
         self._suspects: set[tuple[str, object]] = set()
         self.swept = 0
         """Elements that went."""
 
     async def sweep(self) -> None:
-        """Delete what was without a socket the last time, and still is."""
+        """Delete what was without a socket, or a namespace, the last time, and still is."""
         found = set()
         kept = self._kept_upstreams()
         async for suspect, delete in self._find(kept):
@@ -55,6 +65,9 @@ class Sweeper:
         async for upstream in _in_turns(tables.upstreams()):
             if upstream not in kept and not tables.has_upstream(upstream):
                 yield ("upstream", upstream), lambda: tables.delete_upstream(upstream)  # noqa: B023
+        async for netns in _in_turns(tables.acceptors()):
+            if netns not in self._namespaces():
+                yield ("acceptor", netns), lambda: tables.delete_acceptor(netns)  # noqa: B023
 
 
 async def _in_turns(items: Iterable[_T]) -> AsyncIterator[_T]:

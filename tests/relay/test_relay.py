@@ -233,9 +233,11 @@ def test_what_a_dead_relay_left_is_swept(kernel: Kernel, tables: StreamTables) -
         bpf.update(fds["bound"], BOUND_KEY.pack(alive, 1), ID.pack(dead))
         tables.mark_dead(903)
         tables.mark_dead(904)
+        for netns in (905, 906):
+            tables.set_acceptor(netns, 0, 0)
 
         async def sweep() -> None:
-            sweeper = Sweeper(tables, lambda: {904})
+            sweeper = Sweeper(tables, lambda: {904}, lambda: {906})
             await sweeper.sweep()
             assert sweeper.swept == 0, "all of it might have been written a moment ago"
             await sweeper.sweep()
@@ -245,6 +247,8 @@ def test_what_a_dead_relay_left_is_swept(kernel: Kernel, tables: StreamTables) -
         assert [client for _, client in tables.peers()] == [alive]
         assert not list(tables.bound())
         assert tables.upstreams() == [904]
+        assert tables.acceptors() == [906]
+        tables.delete_acceptor(906)
         tables.delete_client(alive)
         tables.delete_upstream(904)
         for key, _ in list(tables.peers()):
