@@ -17,7 +17,7 @@ from kmesh.compiler.report import Report
 from kmesh.model.address import Protocol
 from kmesh.model.cluster import Cluster
 from kmesh.model.endpoint import ClusterLoadAssignment, Endpoint, LocalityEndpoints
-from kmesh.model.listener import Detection, FilterChain, Normalization
+from kmesh.model.listener import Detection, FilterChain, Http10, Normalization
 from kmesh.model.route import RouteConfiguration
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.records.constants import Reason
@@ -61,6 +61,8 @@ class Undetected:
     http2: tuple[WeightedCluster, ...]
     """For those that begin with HTTP/2."""
     detection: Detection
+    takes_http10: bool = False
+    """Those that begin with HTTP/1.0 are requests like HTTP/1.1's; else they go to `clusters`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,8 @@ class Routing:
     """Of the unit that it compiles to (kmesh.compiler.routes)."""
     config: RouteConfiguration
     normalization: Normalization
+    http10: Http10 | None = None
+    """None where HTTP/1.0 is not served."""
     undetected: Undetected | None = None
     """None where every connection is taken for HTTP/1.1."""
 
@@ -126,6 +130,7 @@ class Http:
     chain: FilterChain
     takes_http2: bool
     """Without TLS, by prior knowledge."""
+    takes_http10: bool = False
     detection: Detection
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "EscapedSlashes",
     "FilterChain",
     "FilterChainMatch",
+    "Http10",
     "HttpConnectionManager",
     "Listener",
     "NetworkFilter",
@@ -98,12 +99,21 @@ class Normalization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Http10:
+    """accept_http_10: requests of HTTP/1.0 are served. Without it they are answered 426."""
+
+    default_host: str = ""
+    """default_host_for_http_10: of a request that names none. Empty: that is answered 400."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConnectionManager:
     """envoy.filters.network.http_connection_manager: `route_config` inline, or `rds_name` to subscribe to."""
 
     route_config: RouteConfiguration | None = None
     rds_name: str = ""
     normalization: Normalization = Normalization()
+    http10: Http10 | None = None
     limitations: tuple[Limitation, ...] = ()
 
 

@@ -1,7 +1,8 @@
 """The way back of an exchange: heads of answers, and the body of the last, from a server to the client.
 
 What is no answer, or does not come, is Failed: nothing of a final head was passed on, and another answer takes its
-place.
+place. To a client of HTTP/1.0 the connection's end is the end of what has no length, and of interim heads it gets the
+100 that it asked for.
 
 Source: RFC 9110 section 15.2; RFC 9112 section 6.3.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 from kmesh.relay.channel import Channel
 from kmesh.relay.forwarding import HeadRewrite, forward_answer
-from kmesh.relay.framing import CloseFramer, Framer, State, make_framer
+from kmesh.relay.framing import BareChunks, CloseFramer, Framer, State, make_framer
 from kmesh.relay.head import AnswerHead, BadAnswer, Body, read_answer_head
 from kmesh.relay.pump import Direction, Lost, Slot, peek_head, pump, send_all
 from kmesh.relay.replies import describe_reset
@@ -49,8 +50,12 @@ class Answering:
         before_last: Callable[[int], None],
         rewrite: HeadRewrite | None = None,
         slot: Slot | None = None,
+        is_to_old: bool = False,
+        expects_continue: bool = False,
     ) -> None:
+        """`is_to_old`: the client speaks HTTP/1.0."""
         self._client, self._upstream, self._is_head = client, upstream, is_head
+        self._is_to_old, self._expects_continue = is_to_old, expects_continue
         self._before_last, self._rewrite, self._slot = before_last, rewrite, slot
         self.has_begun = False
         """A final head was passed on, or part of one."""
@@ -63,14 +68,20 @@ class Answering:
             head = await self._read_one()
             if not head.is_interim:
                 return head
-            await self._send_head(head, forward_answer(head, None, closes=False), _NOTHING)
+            is_dropped = self._is_to_old and not (head.status == 100 and self._expects_continue)
+            await self._send_head(head, b"" if is_dropped else self.forward(head, closes=False), _NOTHING)
+
+    def forward(self, head: AnswerHead, *, closes: bool) -> bytes:
+        """What the client is sent in its place; `head.raw` itself where nothing is changed."""
+        return forward_answer(head, self._rewrite, closes=closes, is_to_old=self._is_to_old)
 
     async def relay(self, head: AnswerHead, *, closes: bool) -> None:
         """Pass it on with its body; an end by the stream's end is passed on too. Raises: Lost, BadFraming."""
-        self.closes = closes or head.body is Body.UNTIL_CLOSE
+        is_endless = self._is_to_old and not head.values(b"content-length")
+        self.closes = closes or head.body is Body.UNTIL_CLOSE or is_endless
         self.has_begun = True
-        out = forward_answer(head, self._rewrite, closes=self.closes)
-        framer = make_framer(head)
+        out = self.forward(head, closes=self.closes)
+        framer = BareChunks() if self._is_to_old and head.body is Body.CHUNKED else make_framer(head)
         if out is head.raw:
             await self.relay_rest(framer, head.length)
             return
@@ -82,7 +93,7 @@ class Answering:
     async def relay_rest(self, framer: Framer, ahead: int) -> None:
         """`ahead` bytes as they are, and the body behind them. Raises: Lost, BadFraming."""
         self.has_begun = True
-        self.closes = self.closes or isinstance(framer, CloseFramer)
+        self.closes = self.closes or isinstance(framer, CloseFramer | BareChunks)
         if ahead or not framer.is_done:
             before_last = None if self.closes else self._before_last
             await pump(self._upstream, self._client, framer, self._slot, Direction.ANSWER, before_last, ahead)
@@ -107,7 +118,6 @@ class Answering:
 
     async def _send_head(self, head: AnswerHead, out: bytes, state: State) -> None:
         await replace_head(self._upstream, self._client, head.length, out, state, self._slot, Direction.ANSWER)
-
 
 
 

@@ -18,9 +18,11 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Protocol, assert_never
 
 from kmesh.compiler.ir import Undetected
+from kmesh.model.listener import Http10
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed
 from kmesh.relay.channel import Channel
@@ -84,6 +86,9 @@ class Surroundings(Protocol):
     unfinished: UnfinishedHeads
 
     def decide(self, head: RequestHead, routing: int, port: int) -> Decision: ...
+
+    def find_http10(self, routing: int) -> Http10 | None:
+        """How requests of HTTP/1.0 are served; None: they are not."""
 
     def find_undetected(self, routing: int) -> Undetected | None:
         """What becomes of connections that are not HTTP/1.1; None: all are taken for that."""
@@ -299,7 +304,8 @@ class Client:
         except Failed as failed:
             closes = Asked.CLOSES in asked or failed.closes or not exchange.is_sent
             method = b"HEAD" if Asked.HEAD in asked else b"GET"
-            await self._reply(write_reply(failed.status, failed.body, closes=closes, method=method))
+            is_old = Asked.OLD in asked
+            await self._reply(write_reply(failed.status, failed.body, closes=closes, method=method, is_old=is_old))
             return not closes
 
     async def _is_http(self) -> bool:
@@ -308,7 +314,8 @@ class Client:
         if not undetected:
             return True
         begun = await wait_for_first_bytes(self.channel, undetected.detection)
-        if begun in (None, Begun.HTTP1) or (begun is Begun.SILENT and not self._around.claim(self.cookie)):
+        is_http = begun in (None, Begun.HTTP1) or (begun is Begun.HTTP10 and undetected.takes_http10)
+        if is_http or (begun is Begun.SILENT and not self._around.claim(self.cookie)):
             return True
         to = self._around.choose(list_clusters(undetected, begun))
         if to is None:
@@ -329,10 +336,11 @@ class Client:
     async def _read_head(self) -> RequestHead | BadRequest | None:
         """None at the end of the stream. Raises: Lost."""
         await peek_head(self.channel, None, lambda _: True)  # the first byte of it, whenever it comes
+        read = partial(read_request_head, http10=self._around.find_http10(self._routing))
         try:
             async with asyncio.timeout(HEAD_S) as timeout:
                 with self._around.unfinished.wait(self.cookie, timeout):
-                    return await peek_head(self.channel, None, read_request_head)
+                    return await peek_head(self.channel, None, read)
         except TimeoutError:
             return BadRequest(408, "its head took too long")
 
@@ -439,8 +447,8 @@ class Client:
     ) -> bool:
         """Answer here; with a body that did not go on the connection ends. Returns whether it goes on."""
         self.channel.take(head.length if untaken is None else untaken)
-        closes = closes or head.closes or not (is_complete or head.body is Body.NONE)
-        reply = write_reply(status, body, headers, closes=closes, method=head.method)
+        closes = closes or head.closes or not (is_complete or head.body is Body.NONE) or (head.is_old and not body)
+        reply = write_reply(status, body, headers, closes=closes, method=head.method, is_old=head.is_old)
         if rewrite:
             end = reply.index(b"\r\n\r\n") + 4
             reply = rewrite(reply[:end]) + reply[end:]

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from kmesh.relay.answering import PROTOCOL_ERROR, TERMINATION, Answering, Failed, replace_head
 from kmesh.relay.channel import Channel
-from kmesh.relay.forwarding import HeadRewrite, forward_answer, forward_request, is_switched
+from kmesh.relay.forwarding import HeadRewrite, forward_request, is_switched
 from kmesh.relay.framing import BadFraming, CloseFramer, Framer, NoBody, State, make_framer
 from kmesh.relay.head import AnswerHead, Body, RequestHead
 from kmesh.relay.pump import Direction, Lost, Slot, empty_pipe, pump
@@ -57,6 +57,10 @@ class Asked(IntFlag):
     """To another protocol."""
     EDITS = 8
     """The route changes the head of the answer; how is not known to a successor."""
+    OLD = 16
+    """The client speaks HTTP/1.0."""
+    CONTINUE = 32
+    """It waits for an interim answer before it sends its body."""
 
 
 def note_asked(head: RequestHead, *, edits: bool) -> Asked:
@@ -65,6 +69,8 @@ def note_asked(head: RequestHead, *, edits: bool) -> Asked:
         | Asked.CLOSES * head.closes
         | Asked.SWITCHES * is_switched(head)
         | Asked.EDITS * edits
+        | Asked.OLD * head.is_old
+        | Asked.CONTINUE * head.expects_continue
     )
 
 
@@ -116,7 +122,7 @@ class Exchange:
         self._client, self._upstream, self._head = client, upstream, head
         self._asked, self._progress = asked, progress
         self._times, self._slot = times, slot
-        self._rewrite_request, self._rewrite_answer = rewrite_request, rewrite_answer
+        self._rewrite_request = rewrite_request
         self._answering = Answering(
             client,
             upstream,
@@ -124,6 +130,8 @@ class Exchange:
             before_last=before_last,
             rewrite=rewrite_answer,
             slot=slot,
+            is_to_old=Asked.OLD in asked,
+            expects_continue=Asked.CONTINUE in asked,
         )
         self.is_sent = False
         """The request, to its end."""
@@ -235,7 +243,7 @@ class Exchange:
         if self._timeout and not self._times.idle_s:
             self._timeout.reschedule(None)
         self._times = Times(idle_s=self._times.idle_s)
-        out = forward_answer(head, self._rewrite_answer, closes=False)
+        out = self._answering.forward(head, closes=False)
         ahead = head.length if out is head.raw else 0
         self._answering.has_begun = True
         if self._slot:  # for a successor that comes before the client has said anything

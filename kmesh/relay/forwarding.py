@@ -2,7 +2,8 @@
 
 The relay and a client agree on how long their connection lasts; so do the relay and a server. Connection and what it
 names, Keep-Alive, Proxy-Connection, TE but for trailers, and an upgrade to HTTP/2 end here, as they do in Envoy. A
-head that has none of them goes on byte for byte. What frames the body always goes on: the body does, as it is.
+head that has none of them goes on byte for byte. What frames the body always goes on: the body does, as it is; but
+HTTP/1.0 knows no chunks, so an answer to that ends with its connection instead. A server is spoken to in HTTP/1.1.
 
 Source: RFC 9110 section 7.6.1; source/common/http/conn_manager_utility.cc and utility.cc of Envoy.
 """
@@ -23,6 +24,7 @@ _HOP = frozenset(("connection", "keep-alive", "proxy-connection", "te", "upgrade
 _HOP_LINE = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection|te|upgrade):", re.I)
 _FRAMING = frozenset(("content-length", "transfer-encoding", "host"))
 _HTTP2 = frozenset((b"h2c", b"h2"))
+_VERSION = b"HTTP/1.1"
 
 
 def is_switched(head: RequestHead) -> bool:
@@ -33,8 +35,11 @@ def is_switched(head: RequestHead) -> bool:
 def forward_request(head: RequestHead, rewrite: HeadRewrite | None) -> bytes:
     """What the server is sent; `head.raw` itself where nothing is changed."""
     out = head.raw
-    if _HOP_LINE.search(out):
+    if head.is_old or _HOP_LINE.search(out):
         lines = HeadLines(out)
+        lines.first = lines.first[: -len(_VERSION)] + _VERSION
+        if head.is_old:
+            lines.set("host", head.values(b"host")[0])
         trailers = b"trailers" in b",".join(lines.values("te")).lower().replace(b" ", b"").split(b",")
         _end_hop(lines, head.headers)
         if trailers:
@@ -47,18 +52,32 @@ def forward_request(head: RequestHead, rewrite: HeadRewrite | None) -> bytes:
     return rewrite(out) if rewrite else out
 
 
-def forward_answer(head: AnswerHead, rewrite: HeadRewrite | None, *, closes: bool) -> bytes:
-    """What the client is sent; `closes` says that its connection ends with this answer."""
+def forward_answer(
+    head: AnswerHead, rewrite: HeadRewrite | None, *, closes: bool, is_to_old: bool = False
+) -> bytes:
+    """What the client is sent; `closes` says that its connection ends with this answer. `is_to_old`: to HTTP/1.0."""
     out = head.raw
-    is_tunnel = head.status == 101
-    if closes or head.is_old or (_HOP_LINE.search(out) and not is_tunnel):
+    if is_to_old:
+        out = _write_old(head, closes)
+    elif closes or head.is_old or (_HOP_LINE.search(out) and head.status != 101):
         lines = HeadLines(out)
-        lines.first = b"HTTP/1.1" + lines.first[8:]
+        lines.first = _VERSION + lines.first[len(_VERSION) :]
         _end_hop(lines, head.headers)
         if closes:
             lines.add("connection", b"close")
         out = bytes(lines)
     return rewrite(out) if rewrite and not head.is_interim else out
+
+
+def _write_old(head: AnswerHead, closes: bool) -> bytes:
+    """In HTTP/1.0, where a connection that goes on is one that says so."""
+    lines = HeadLines(head.raw)
+    lines.first = b"HTTP/1.0" + lines.first[len(_VERSION) :]
+    if head.status >= 200:
+        _end_hop(lines, head.headers)
+        lines.remove(("transfer-encoding",))
+        lines.add("connection", b"close" if closes else b"keep-alive")
+    return bytes(lines)
 
 
 def _end_hop(lines: HeadLines, headers: Headers) -> None:

@@ -5,6 +5,7 @@
     LengthFramer  2      bytes left, -                     when none is left
     ChunkFramer   3      phase + 4 * trailer bytes, left   behind the empty line after the trailers
     CloseFramer   4      1 when the stream ended, -        with the stream
+    BareChunks    5      as ChunkFramer                    as ChunkFramer; what it carries is the data alone
 
 A walker is given bytes that follow those it took before, and takes what belongs to its body. One that takes less than
 it is given has reached the end, or waits for the rest of a line: give it that line from its start.
@@ -28,8 +29,8 @@ from typing import Protocol, assert_never
 
 from kmesh.relay.head import AnswerHead, Body, RequestHead
 
-__all__ = ["BadFraming", "ChunkFramer", "CloseFramer", "Framer", "LengthFramer", "NoBody", "State", "make_framer"]
-__all__ += ["restore_framer"]
+__all__ = ["BadFraming", "BareChunks", "ChunkFramer", "CloseFramer", "Framer", "LengthFramer", "NoBody", "State"]
+__all__ += ["make_framer", "restore_framer"]
 
 State = tuple[int, int, int]
 """The last tells the kind of framer; 0 there: none yet."""
@@ -88,6 +89,8 @@ def restore_framer(state: State) -> Framer | None:
             return LengthFramer(left)
         case (phase, left, ChunkFramer.KIND):
             return ChunkFramer(phase % 4, left, phase // 4)
+        case (phase, left, BareChunks.KIND):
+            return BareChunks(ChunkFramer(phase % 4, left, phase // 4))
         case (has_ended, _, CloseFramer.KIND):
             return CloseFramer(has_ended=bool(has_ended))
         case _:
@@ -198,6 +201,11 @@ class ChunkFramer:
     def needs(self) -> int:
         return 0 if self.is_done else self._needs
 
+    @property
+    def data_left(self) -> int:
+        """Bytes of the chunk at hand, without the CR LF behind it."""
+        return max(self._left - len(_END_OF_DATA), 0)
+
     def walk(self, received: memoryview) -> int:
         position = 0
         self._needs = 1
@@ -254,3 +262,45 @@ class ChunkFramer:
         self._trailer_bytes += length
         if self._trailer_bytes > MAX_TRAILER_BYTES:
             raise BadFraming("too many trailers")
+
+
+class BareChunks:
+    """Of chunks that go to who knows none: their data goes on, and nothing else of them."""
+
+    KIND = 5
+
+    def __init__(self, chunks: ChunkFramer | None = None) -> None:
+        self._chunks = chunks or ChunkFramer()
+
+    @property
+    def state(self) -> State:
+        return (*self._chunks.state[:2], self.KIND)
+
+    @property
+    def is_done(self) -> bool:
+        return self._chunks.is_done
+
+    @property
+    def needs(self) -> int:
+        return self._chunks.needs
+
+    @property
+    def is_data(self) -> bool:
+        """What `walk` takes next goes on; else it is dropped."""
+        return self._chunks.data_left > 0
+
+    def walk(self, received: memoryview) -> int:
+        """As far as it is all data, or none."""
+        if self.is_data:
+            return self._chunks.walk(received[: self._chunks.data_left])
+        position = 0
+        while position < len(received) and not (self.is_done or self.is_data):
+            line = bytes(received[position : position + MAX_LINE_BYTES]).find(b"\n") + 1
+            taken = self._chunks.walk(received[position : position + line] if line else received[position:])
+            if not taken:
+                break
+            position += taken
+        return position
+
+    def end(self) -> None:
+        self._chunks.end()

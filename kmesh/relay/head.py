@@ -3,7 +3,10 @@
 Two readers must agree: patterns for the bytes of each line, and h11 for what the lines mean. No I/O.
 
 Refused on top of what h11 refuses: line ends other than CR LF, folded lines, several Content-Length, Content-Length
-beside Transfer-Encoding, methods and versions that Envoy does not take. Status codes are Envoy's.
+beside Transfer-Encoding, methods that Envoy does not take. Status codes are Envoy's.
+
+What says another version than 1.1 is HTTP/1.0, as Envoy has it: 426, or a request like another where that is
+accepted. Of its Host and its connection's end it says less, so they are filled in.
 
 Source: RFC 9112 sections 2 to 7; RFC 9110 sections 5 and 10.1.1; source/common/http/http1/codec_impl.cc of Envoy.
 """
@@ -12,10 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import h11
+
+from kmesh.model.listener import Http10
 
 __all__ = ["MAX_ANSWER_HEAD_BYTES", "MAX_HEADERS", "MAX_HEAD_BYTES", "AnswerHead", "BadAnswer", "BadRequest", "Body"]
 __all__ += ["Headers", "RequestHead", "read_answer_head", "read_request_head"]
@@ -58,6 +63,8 @@ class RequestHead:
     expects_continue: bool = False
     upgrade: bytes = b""
     """The protocol asked for, in lower case; empty when none is."""
+    is_old: bool = False
+    """HTTP/1.0. Then `headers` have the Host that is meant, which `raw` may lack."""
 
     def values(self, name: bytes) -> list[bytes]:
         """Of the headers with this name, in lower case."""
@@ -95,6 +102,8 @@ class BadRequest:
     why: str
     has_text: bool = True
     """Whether Envoy's answer has a body; the one for a missing Host has none."""
+    is_old: bool = False
+    """Answered in HTTP/1.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +120,15 @@ _LINE = re.compile(rb"(%s):[ \t]*([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
 _REQUEST_LINE = re.compile(rb"([A-Z]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 _ORIGIN_OR_ABSOLUTE = re.compile(rb"/|https?://[^/?]", re.I)
+_ANY_FORM = re.compile(rb"[/*]|[a-z][a-z0-9+.-]*://", re.I)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)", re.I)
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@%\[\]-]*")
 _EMPTY_LINES = re.compile(rb"(?:\r\n){0,8}")
 _BROKEN = re.compile(rb"(?<!\r)\n|\r[^\n]|\0")
 """Refused before the head is complete: a line end that is none hides where the head ends."""
 _DIGITS = re.compile(rb"[0-9]{1,19}")
 _END = b"\r\n\r\n"
+_OLD = b"HTTP/1.0"
 _TLS = re.compile(rb"\x16\x03[\x00-\x04]")
 _HTTP2 = b"PRI * HTTP/2.0\r\n"
 _METHODS = frozenset(
@@ -138,15 +150,18 @@ class _Refused(Exception):
         self.refusal = BadRequest(status, why)
 
 
-def read_request_head(received: bytes) -> RequestHead | BadRequest | None:
-    """The head at the start of `received`; None when it is not complete yet, and nothing is wrong so far."""
+def read_request_head(received: bytes, http10: Http10 | None = None) -> RequestHead | BadRequest | None:
+    """The head at the start of `received`; None when it is not complete yet, and nothing is wrong so far.
+
+    `http10`: HTTP/1.0 is accepted, so.
+    """
     found = _EMPTY_LINES.match(received)
     skipped = found.end() if found else 0
     try:
         end = _find_end(received, skipped)
         if end is None:
             return None
-        return _read_request(received[skipped:end], end)
+        return _read_request(received[skipped:end], end, http10)
     except _Refused as refused:
         return refused.refusal
 
@@ -164,7 +179,7 @@ def _find_end(received: bytes, start: int) -> int | None:
 
 
 def _recognise(begun: bytes) -> None:
-    """What is no HTTP/1.1 is known by its first line, or before. Raises: _Refused."""
+    """What is no HTTP/1 is known by its first line, or before. Raises: _Refused."""
     if _TLS.match(begun):
         raise _Refused(400, "TLS, where plain HTTP/1.1 is spoken")
     if begun.startswith(_HTTP2):
@@ -180,41 +195,77 @@ def _recognise(begun: bytes) -> None:
         raise _Refused(400, "not a request line")
     if parsed[1] not in _METHODS:
         raise _Refused(400, "not a method")
-    if parsed[3] + parsed[4] != b"11":
-        raise _Refused(426, "not HTTP/1.1")
 
 
-def _read_request(raw: bytes, length: int) -> RequestHead | BadRequest:
-    """Raises: _Refused."""
-    method, target, _ = raw[: raw.index(b"\r\n")].split(b" ")
+def _read_request(raw: bytes, length: int, http10: Http10 | None) -> RequestHead | BadRequest:
+    """In the order of Envoy, which knows the version of what it refuses by then. Raises: _Refused."""
+    method, target, version = raw[: raw.index(b"\r\n")].split(b" ")
     headers = _read_lines(raw)
     if len(headers) > MAX_HEADERS:
         return _TOO_LARGE
+    if method != b"CONNECT" and not _ANY_FORM.match(target):
+        raise _Refused(400, "not a target")
+    _read_length(_values(headers, b"content-length"))
+    is_old = version != b"HTTP/1.1"
+    try:
+        head = _read_whole(raw, length, method, target, headers, http10 if is_old else None, is_old=is_old)
+    except _Refused as refused:
+        head = refused.refusal
+    return replace(head, is_old=True) if is_old and http10 else head
+
+
+def _read_whole(
+    raw: bytes, length: int, method: bytes, target: bytes, headers: Headers, http10: Http10 | None, *, is_old: bool
+) -> RequestHead | BadRequest:
+    """Raises: _Refused."""
+    body, body_length = _find_body(headers)
+    is_connect = method == b"CONNECT" and _AUTHORITY.fullmatch(target)
+    if not is_connect and not _is_target(method, target):
+        raise _Refused(400, "not a target")
+    if is_old and not http10:
+        raise _Refused(426, "not HTTP/1.1")
     options = _tokens(headers, b"connection")
-    hosts = _values(headers, b"host")
-    if not hosts or b"host" in options:
+    meant = _fill_in_host(method, target, headers, options, http10) if http10 else headers
+    hosts = _values(meant, b"host")
+    if not hosts or (b"host" in options and not http10):
         return BadRequest(400, "no Host", has_text=False)
     if b"#" in target:
         return BadRequest(400, "a fragment", has_text=False)
-    if method == b"CONNECT" and _AUTHORITY.fullmatch(target):
+    if is_connect:
         return BadRequest(404, "CONNECT", has_text=False)
-    if not all(map(_AUTHORITY.fullmatch, hosts)) or not _is_target(method, target):
-        raise _Refused(400, "not a Host, or not a target")
-    body, body_length = _find_body(headers)
-    _read_by_h11(raw, headers)
-    upgrade = b",".join(_values(headers, b"upgrade")).lower() if b"upgrade" in options else b""
+    if not all(map(_AUTHORITY.fullmatch, hosts)):
+        raise _Refused(400, "not a Host")
+    _read_by_h11(raw, headers, is_old=is_old)
     return RequestHead(
         method=method,
         target=target,
-        headers=headers,
+        headers=meant,
         raw=raw,
         length=length,
         body=body or Body.NONE,
         body_length=body_length,
-        closes=b"close" in options,
+        closes=_closes(headers, options, is_old=is_old),
         expects_continue=b"100-continue" in _tokens(headers, b"expect"),
-        upgrade=upgrade,
+        upgrade=b",".join(_values(headers, b"upgrade")).lower() if b"upgrade" in options else b"",
     )
+
+
+def _fill_in_host(
+    method: bytes, target: bytes, headers: Headers, options: frozenset[bytes], http10: Http10
+) -> Headers:
+    """With the Host that HTTP/1.0 need not have: of its target, or the configured one; none where that is empty."""
+    if _values(headers, b"host") and b"host" not in options:
+        return headers
+    absolute = _ABSOLUTE.match(target)
+    host = absolute[1] if absolute else target if method == b"CONNECT" else http10.default_host.encode()
+    others = tuple(header for header in headers if header[0].lower() != b"host")
+    return (*others, (b"host", host)) if host else others
+
+
+def _closes(headers: Headers, options: frozenset[bytes], *, is_old: bool) -> bool:
+    """Behind its answer; for HTTP/1.0, as Envoy has it, keep-alive outweighs a close beside it."""
+    asked = b"keep-alive" not in options if is_old else b"close" in options
+    return asked or b"close" in _tokens(headers, b"proxy-connection")
 
 
 def _is_target(method: bytes, target: bytes) -> bool:
@@ -246,14 +297,24 @@ def _find_body(headers: Headers) -> tuple[Body | None, int]:
         return Body.CHUNKED, 0
     if not lengths:
         return None, 0
-    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]) or int(lengths[0]) >> 63:
-        raise _Refused(400, "not one Content-Length")
-    length = int(lengths[0])
+    length = _read_length(lengths)
     return (Body.LENGTH, length) if length else (Body.NONE, 0)
 
 
-def _read_by_h11(raw: bytes, headers: Headers) -> None:
+def _read_length(lengths: list[bytes]) -> int:
+    """0 where there is none. Raises: _Refused."""
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]) or int(lengths[0]) >> 63:
+        raise _Refused(400, "not one Content-Length")
+    return int(lengths[0])
+
+
+def _read_by_h11(raw: bytes, headers: Headers, *, is_old: bool) -> None:
     """Raises: _Refused where h11 refuses, or reads something else."""
+    if is_old:  # of any number; to h11, HTTP/1.0 is the one that needs no Host
+        line, end, rest = raw.partition(b"\r\n")
+        raw = line[: -len(_OLD)] + _OLD + end + rest
     reader = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
     try:
         reader.receive_data(raw)

@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from kmesh.relay.channel import Channel
-from kmesh.relay.framing import Framer, LengthFramer, State
+from kmesh.relay.framing import BareChunks, Framer, LengthFramer, State
 
 __all__ = ["SPLICED_BYTES", "WINDOW", "Direction", "Lost", "Slot", "empty_pipe", "peek_head", "pump"]
 __all__ += ["send_all"]
@@ -30,6 +30,8 @@ WINDOW = 256 * 1024
 SPLICED_BYTES = 512 * 1024
 """Bodies that are shorter are not worth a pipe."""
 _PIPE_BYTES = 1024 * 1024
+_DATA_WINDOW = 32 * 1024
+"""What is looked at of chunks whose data alone is sent, one chunk at a time."""
 _HEAD_WINDOW = 8 * 1024
 """What is looked at for a head beyond what is known to be too little."""
 _TURNS = 4
@@ -56,7 +58,10 @@ class Slot(Protocol):
         """Next `planned` bytes go to the sink, to which `base` were given; behind them the framer is at `state`."""
 
     def replacing(self, direction: int, length: int, planned: int, base: int, state: State) -> None:
-        """Next the first `length` bytes of the source, a head, go to the sink as another one of `planned` bytes."""
+        """Next the first `length` bytes of the source, a head, go to the sink as another one of `planned` bytes.
+
+        Or they are dropped: `planned` is 0.
+        """
 
     def consumed(self, direction: int) -> None:
         """What was planned is sent and taken."""
@@ -92,6 +97,10 @@ async def pump(
         ahead = 0
         # the window has the last part, before which before_last has its place
         await _splice(source, sink, framer, WINDOW // 4, slot, direction)
+    if isinstance(framer, BareChunks):
+        await _carry_ahead(source, sink, framer, slot, direction, ahead)
+        await _pump_data(source, sink, framer, slot, direction)
+        return
     planned = 0  # bytes at the head of the source's queue that the framer has walked
     while planned or ahead or not framer.is_done:
         received = await _peek(source, sink, planned or ahead or max(framer.needs, 1))
@@ -117,6 +126,35 @@ async def _carry_ahead(
     while ahead:
         await _peek(source, sink, ahead)
         ahead -= await _send_planned(source, sink, framer.state, ahead, slot, direction)
+
+
+async def _pump_data(source: Channel, sink: Channel, framer: BareChunks, slot: Slot | None, direction: int) -> None:
+    """What is no data is taken, and nothing is sent in its place."""
+    for turn in itertools.count(1):
+        if framer.is_done:
+            return
+        received = await _peek(source, sink, framer.needs, _DATA_WINDOW)
+        if not received:
+            framer.end()
+            return
+        is_data, planned = framer.is_data, framer.walk(_window[:received])
+        if not is_data and planned:
+            _drop(source, sink, framer.state, planned, slot, direction)
+            planned = 0
+        while planned:
+            planned -= await _send_planned(source, sink, framer.state, planned, slot, direction)
+            if planned:
+                await _peek(source, sink, planned, _DATA_WINDOW)
+        if turn % _TURNS == 0:
+            await asyncio.sleep(0)
+
+
+def _drop(source: Channel, sink: Channel, state: State, length: int, slot: Slot | None, direction: int) -> None:
+    if slot:
+        slot.replacing(direction, length, 0, sink.given, state)
+    _take(source, length)
+    if slot:
+        slot.consumed(direction)
 
 
 async def _send_planned(

@@ -3,8 +3,9 @@
     step           of its planned bytes            the source's first bytes           then
     none           -                               -                                  the framer
     as they are    some were sent                  sent, not taken: to be dropped     the rest of them, the framer
-    another head   none was sent                   the head                           as if the head had not come
-                   all were sent                   the head, if not taken: dropped    the framer
+    another head   all were sent, or there is      the head, if not taken: dropped    the framer
+                   none to send in its place
+                   none was sent                   the head                           as if the head had not come
                    some were sent                  -                                  nobody can tell: it is lost
     by a pipe      some were sent, some in it      -                                  the pipe, the framer
 
@@ -44,10 +45,10 @@ def find_left(was: DirectionState, step: Step) -> Left | None:
             return Left(framer=framer)
         case Mode.PLANNED:
             return Left(framer=framer, dropped=step.sent - step.took, ahead=was.planned - step.sent)
-        case Mode.REPLACING if step.sent == 0:
-            return Left()
         case Mode.REPLACING if step.sent == was.planned:
             return Left(framer=framer, dropped=was.length - step.took)
+        case Mode.REPLACING if step.sent == 0:
+            return Left()
         case Mode.SPLICING:
             return Left(framer=LengthFramer(was.planned - step.took), piped=step.took - step.sent)
         case _:

@@ -32,6 +32,7 @@ from typing import Any, Self
 from kmesh.compiler.ir import Undetected
 from kmesh.kernel.namespaces import namespace_cookie
 from kmesh.model.address import SocketAddress
+from kmesh.model.listener import Http10
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.records.constants import AnswerState, Handover, StreamEvent
 from kmesh.relay.acceptors import Acceptors
@@ -199,6 +200,10 @@ class Relay:
             case Refused():
                 self.relayed[f"not supported: {decision.feature}"] += 1
         return decision
+
+    def find_http10(self, routing: int) -> Http10 | None:
+        unit = self._configuration.routings.get(routing)
+        return unit.http10 if unit else None
 
     def find_undetected(self, routing: int) -> Undetected | None:
         unit = self._configuration.routings.get(routing)

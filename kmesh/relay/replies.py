@@ -52,25 +52,36 @@ def describe_reset(why: bytes) -> bytes:
 
 
 def write_reply(
-    status: int, body: bytes = b"", headers: Headers | None = None, *, closes: bool = False, method: bytes = b"GET"
+    status: int,
+    body: bytes = b"",
+    headers: Headers | None = None,
+    *,
+    closes: bool = False,
+    method: bytes = b"GET",
+    is_old: bool = False,
 ) -> bytes:
-    """The whole answer to a request by `method`. None: a body that is there is plain text, and no more is said."""
+    """The whole answer to a request by `method`. None: a body that is there is plain text, and no more is said.
+
+    `is_old`: to HTTP/1.0, where Envoy closes behind an answer without a body, so `closes` must say so.
+    """
     if headers is None:
         headers = _TEXT if body else ()
     lines = [(b"content-length", b"%d" % len(body))] if body else []
     lines += [*headers, (b"date", _format_date(int(time.time()))), (b"server", b"envoy")]
     if closes:
         lines.append((b"connection", b"close"))
+    elif is_old:
+        lines.append((b"connection", b"keep-alive"))
     if not body:
         lines.append((b"content-length", b"0"))
-    head = b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, b"Unknown"))
+    head = b"HTTP/1.%d %d %s\r\n" % (not is_old, status, _PHRASES.get(status, b"Unknown"))
     return head + b"".join(b"%s: %s\r\n" % line for line in lines) + b"\r\n" + (b"" if method == b"HEAD" else body)
 
 
 def write_refusal(refusal: BadRequest) -> bytes:
     """The answer to what is no request: its body is the status in words."""
     body = _PHRASES[refusal.status] if refusal.has_text else b""
-    return write_reply(refusal.status, body, closes=True)
+    return write_reply(refusal.status, body, closes=True, is_old=refusal.is_old)
 
 
 _last_date = (0, b"")

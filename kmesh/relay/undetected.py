@@ -2,12 +2,13 @@
 
     begins with                       is           goes
     a request line of HTTP/1.1        HTTP/1.1     by routes, request by request
+    one of another version, or none   HTTP/1.0     likewise where the listener says so; else as anything else
     the preface of HTTP/2             HTTP/2       as a whole, where all requests go to one cluster; else closed
     anything else                     other        as a whole, to the listener's other filter chain
     nothing, until the time is over   other        likewise, or closed, as the listener says
 
-Envoy's parser takes more for a request line of HTTP/1.1 than the relay answers with anything but 400, and HTTP/1.0
-for another protocol. Which chain a connection gets is held against the real Envoy.
+Envoy's parser takes more for a request line of HTTP/1.1 than the relay answers with anything but 400. Which chain a
+connection gets is held against the real Envoy.
 
 Source: RFC 9113 section 3.4; source/extensions/filters/listener/http_inspector of Envoy.
 """
@@ -29,7 +30,7 @@ __all__ = ["Begun", "copy_both_ways", "list_clusters", "recognise", "wait_for_fi
 
 _TARGET = rb"(?:[/*]|[A-Za-z][A-Za-z0-9+.-]*://)[^ \t\r\n\x80-\xff]*"
 _AUTHORITY = rb"[^ \t\r\n\x80-\xff]+"
-_VERSION = rb"[ \t]+HTTP/1\.1[ \t]*\r?"
+_VERSION = rb"(?:[ \t]+HTTP/([0-9]\.[0-9]))?[ \t]*\r?"
 _REQUEST_LINE = re.compile(rb"(?:[A-Za-z-]+[ \t]+%s|CONNECT[ \t]+%s)%s" % (_TARGET, _AUTHORITY, _VERSION))
 _UNFINISHED = re.compile(rb"[A-Za-z-]+(?:[ \t]+(?:[/*A-Za-z0-9\[][^\x80-\xff]*)?)?")
 _LINE_BYTES = 8192
@@ -37,6 +38,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Begun(Enum):
+    HTTP10 = "HTTP/1.0"
     HTTP1 = "HTTP/1.1"
     HTTP2 = "HTTP/2"
     OTHER = "other"
@@ -50,7 +52,10 @@ def recognise(received: bytes) -> Begun | None:
         return Begun.HTTP2 if len(received) >= len(_PREFACE) else None
     line, end, _ = received[:_LINE_BYTES].partition(b"\n")
     if end:
-        return Begun.HTTP1 if _REQUEST_LINE.fullmatch(line) else Begun.OTHER
+        request = _REQUEST_LINE.fullmatch(line)
+        if not request:
+            return Begun.OTHER
+        return Begun.HTTP1 if request[1] == b"1.1" else Begun.HTTP10
     return None if len(line) < _LINE_BYTES and _UNFINISHED.fullmatch(line) else Begun.OTHER
 
 
@@ -64,7 +69,7 @@ async def wait_for_first_bytes(client: Channel, detection: Detection) -> Begun |
 
 
 def list_clusters(undetected: Undetected, begun: Begun | None) -> tuple[WeightedCluster, ...]:
-    """Where a connection that is not HTTP/1.1 goes as a whole; none: it is closed."""
+    """Where a connection whose requests are not routed goes as a whole; none: it is closed."""
     match begun:
         case Begun.HTTP2:
             return undetected.http2

@@ -181,6 +181,14 @@ def test_http_that_is_known_by_its_first_bytes(
     assert (report.feature, report.effect) == ("connections that do not begin with HTTP/1.1", Effect.RELAYED)
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_http10_that_is_known_by_its_first_bytes(is_taken: bool) -> None:
+    """Istio's chains have it with PILOT_HTTP10."""
+    match = ISTIOS.replace("http/1.1", "http/1.0, http/1.1") if is_taken else ISTIOS
+    (unit,) = detected(match, TO_B, SEVERAL).routings.values()
+    assert unit.routing.undetected and unit.routing.undetected.takes_http10 is is_taken
+
+
 @pytest.mark.parametrize(
     ("match", "more"),
     [

@@ -78,6 +78,7 @@ def test_with_defaults() -> None:
             "strip_port": "NONE",
             "strips_trailing_dot": False,
         },
+        "http10": None,
         "limitations": [{"feature": "f", "path": "", "effect": "UNENFORCED"}],
     }
 

@@ -8,7 +8,7 @@ import pytest
 
 from kmesh.compiler.ir import Routing
 from kmesh.errors import ConfigError
-from kmesh.model.listener import Normalization, StripPort
+from kmesh.model.listener import Http10, Normalization, StripPort
 from kmesh.model.route import ClusterAction, Route, RouteConfiguration, VirtualHost
 from kmesh.relay import configuration
 from kmesh.relay.configuration import ClusterOptions, Configuration, read_configuration, write_configuration
@@ -25,6 +25,7 @@ def build(*hosts: VirtualHost) -> Configuration:
         name="r",
         config=RouteConfiguration(name="r", virtual_hosts=hosts, ignores_port=True),
         normalization=Normalization(strip_port=StripPort.ANY),
+        http10=Http10(default_host="d.example"),
     )
     clusters = {"c": ClusterOptions(id=NUMBER, connect_timeout_s=0.5, is_http2_only=True)}
     return Configuration(routings={NUMBER: routing}, clusters=clusters)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
+from kmesh.model.listener import Http10
 from kmesh.relay.adoption import measure_step
 from kmesh.relay.channel import Channel
 from kmesh.relay.client import Client
@@ -83,6 +84,7 @@ class _Deaths:
 async def _dying_relay(server: RawServer, deaths: _Deaths, **more) -> AsyncIterator[PlainRelay]:
     async with plain_relay(server.address, lambda _: to_cluster(**more)) as relay:
         relay.make_slot = deaths.make_slot
+        relay.http10 = Http10()
         yield relay
 
 
@@ -100,7 +102,7 @@ def _resume(relay: PlainRelay, deaths: _Deaths, following: _Deaths | None = None
         assert left
         lefts.append(left)
         if left.dropped:
-            assert source.recv(left.dropped, socket.MSG_TRUNC) == left.dropped
+            assert len(source.recv(left.dropped, socket.MSG_TRUNC)) == left.dropped
     relay.make_slot = following.make_slot if following else None
     channel, upstream = Channel(client_sock, relay.readiness), Channel(upstream_sock, relay.readiness)
     channel.taken, channel.given = count_taken(client_sock), count_written(client_sock, is_opener=False)
@@ -212,6 +214,31 @@ def test_a_successor_that_dies_where_it_begins_loses_nothing(name, is_behind):
     assert deaths >= 8
 
 
+@pytest.mark.parametrize("is_behind", [False, True], ids=["before", "behind"])
+def test_so_does_what_goes_without_its_chunks(is_behind):
+    request = write_shape(target=b"/x", version=b"HTTP/1.0")
+    chunks = (
+        b"4;a\r\nabcd\r\n",
+        0.01,
+        b"300\r\n" + _BODY[:0x200],
+        0.01,
+        _BODY[0x200:0x300] + b"\r\n0\r\nx: y\r\n",
+        b"\r\n",
+    )
+    head = b"HTTP/1.0 200 OK\r\nx-b: c\r\nconnection: close\r\n\r\n"
+    want = head + b"abcd" + _BODY[:0x300]
+    deaths = 0
+    for at in range(100):
+        hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        script = (hints + _ANSWER + b"transfer-encoding: chunked\r\nx-b: c\r\n\r\n", *chunks)
+        got, _, died = _exchange(at, is_behind, request, script, len(want))
+        assert got == want, at
+        if not died:
+            break
+        deaths += 1
+    assert deaths >= 10
+
+
 def test_an_answer_that_a_successor_cannot_edit_is_not_passed_on():
     edit = {"rewrite_answer": lambda head: head[:-2] + b"x-c: d\r\n\r\n"}
     script = (0.05, _ANSWER + b"content-length: 2\r\n\r\nok")
@@ -230,6 +257,8 @@ def test_an_answer_that_a_successor_cannot_edit_is_not_passed_on():
         (Direction(mode=Mode.REPLACING, planned=9, length=7), Step(sent=9, took=0), Left(dropped=7)),
         (Direction(mode=Mode.REPLACING, planned=9, length=7), Step(sent=9, took=7), Left()),
         (Direction(mode=Mode.REPLACING, planned=9, length=7), Step(sent=4, took=0), None),
+        (Direction(mode=Mode.REPLACING, planned=0, length=7), Step(sent=0, took=0), Left(dropped=7)),
+        (Direction(mode=Mode.REPLACING, planned=0, length=7), Step(sent=0, took=7), Left()),
         (Direction(mode=Mode.PLANNED, planned=9), Step(sent=4, took=1), Left(dropped=3, ahead=5)),
     ],
 )

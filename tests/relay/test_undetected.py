@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from kmesh.compiler.ir import Undetected
-from kmesh.model.listener import Detection
+from kmesh.model.listener import Detection, Http10
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.undetected import Begun, list_clusters, recognise
 from tests.support.plain_relay import PlainRelay, plain_relay, reply
@@ -37,9 +37,10 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
         (b"P", None),
         (PREFACE[:20], None),
         (PREFACE, Begun.HTTP2),
-        (PREFACE[:-1] + b"x", Begun.OTHER),
-        (b"GET / HTTP/1.0\r\n", Begun.OTHER),
-        (b"GET / HTTP/2.0\r\n", Begun.OTHER),
+        (PREFACE[:-1] + b"x", Begun.HTTP10),
+        (b"GET / HTTP/1.0\r\n", Begun.HTTP10),
+        (b"GET /\r\n", Begun.HTTP10),
+        (b"GET / HTTP/2.0\r\n", Begun.HTTP10),
         (b"EHLO a.example\r\n", Begun.OTHER),
         (b"BREW / HTTP/1.1\r\n", Begun.HTTP1),
         (TLS, Begun.OTHER),
@@ -67,7 +68,9 @@ def test_where_they_go(begun: Begun, continues: bool, want: tuple[WeightedCluste
 
 
 @asynccontextmanager
-async def relayed(serve: Serve, undetected: Undetected = WHOLE) -> AsyncIterator[tuple[PlainRelay, Streams]]:
+async def relayed(
+    serve: Serve, undetected: Undetected = WHOLE, http10: Http10 | None = None
+) -> AsyncIterator[tuple[PlainRelay, Streams]]:
     """A relay before a server, and a client's connection to it."""
     ended: list[BaseException] = []
 
@@ -81,7 +84,7 @@ async def relayed(serve: Serve, undetected: Undetected = WHOLE) -> AsyncIterator
 
     server = await asyncio.start_server(run, "127.0.0.1", 0)
     async with server, plain_relay(server.sockets[0].getsockname(), lambda _: reply(418)) as relay:
-        relay.undetected = undetected
+        relay.undetected, relay.http10 = undetected, http10
         reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
         try:
             async with asyncio.timeout(10):
@@ -106,6 +109,16 @@ def test_http_goes_by_routes() -> None:
         async with relayed(echo) as (relay, (reader, writer)):
             writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.1 418")
+            assert relay.chosen_from == []
+
+    run(scenario)
+
+
+def test_so_does_http10_where_the_listener_takes_it() -> None:
+    async def scenario() -> None:
+        async with relayed(echo, replace(WHOLE, takes_http10=True), Http10()) as (relay, (reader, writer)):
+            writer.write(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.0 418")
             assert relay.chosen_from == []
 
     run(scenario)

@@ -66,8 +66,8 @@ BEGINNINGS = (
 
 
 @contextmanager
-def listening() -> Iterator[int]:
-    """An Envoy's port: HTTP is answered 418, anything else by what is at the other chain."""
+def listening(*protocols: str) -> Iterator[int]:
+    """An Envoy's port: these protocols are answered 418, anything else by what is at the other chain."""
 
     def serve() -> None:
         while True:
@@ -85,7 +85,8 @@ def listening() -> Iterator[int]:
         threading.Thread(target=serve, daemon=True).start()
         route = {"match": {"prefix": ""}, "direct_response": {"status": 418}}
         http = filter_chain(
-            http_manager([route]), filter_chain_match={"application_protocols": ["http/1.1", "h2c"]}
+            http_manager([route], http_protocol_options={"accept_http_10": True}),
+            filter_chain_match={"application_protocols": protocols},
         )
         front = {
             "name": "front",
@@ -102,16 +103,19 @@ def listening() -> Iterator[int]:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with listening() as number:
-        yield number
+@pytest.fixture(scope="module", params=[("http/1.1", "h2c"), ("http/1.0", "http/1.1", "h2c")], ids=len)
+def front(request: pytest.FixtureRequest) -> Iterator[tuple[int, bool]]:
+    """The port, and whether HTTP/1.0 is among what is answered 418: Istio's chains without and with PILOT_HTTP10."""
+    with listening(*request.param) as number:
+        yield number, "http/1.0" in request.param
 
 
 @pytest.mark.parametrize("begins", BEGINNINGS)
-def test_agrees_with_envoy(port: int, begins: bytes) -> None:
+def test_agrees_with_envoy(front: tuple[int, bool], begins: bytes) -> None:
+    port, takes_http10 = front
+    others = (Begun.OTHER,) if takes_http10 else (Begun.OTHER, Begun.HTTP10)
     with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S) as client:
         client.sendall(begins)
         answered = client.recv(65536)
-    assert (recognise(begins) is Begun.OTHER) == (answered == _OTHER), answered
+    assert (recognise(begins) in others) == (answered == _OTHER), answered
     assert (recognise(begins) is Begun.HTTP2) == (answered[3:4] == b"\4" and answered != _OTHER), answered

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from kmesh.compiler.ir import Undetected
+from kmesh.model.listener import Http10
 from kmesh.model.weighted_cluster import WeightedCluster
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
@@ -45,6 +46,7 @@ class PlainRelay:
     port: int = 0
     unreachable: Unreachable | None = None
     """What dialling raises."""
+    http10: Http10 | None = None
     undetected: Undetected | None = None
     chosen_from: list[tuple[WeightedCluster, ...]] = field(default_factory=list)
     is_kernels: bool = False
@@ -66,6 +68,9 @@ class PlainRelay:
     """Whether it was clean, for each upstream connection."""
     ended: list[Client] = field(default_factory=list)
     forgotten: list[Client] = field(default_factory=list)
+
+    def find_http10(self, routing: int) -> Http10 | None:
+        return self.http10
 
     def find_undetected(self, routing: int) -> Undetected | None:
         return self.undetected

@@ -58,7 +58,9 @@ def make_routing(unit: ListenerUnit, chain: FilterChain) -> Routing | None:
     config = manager.route_config or unit.route_configs.get(manager.rds_name)
     if not config or not config.virtual_hosts:
         return None
-    return Routing(name=_name(unit, chain), config=config, normalization=manager.normalization)
+    return Routing(
+        name=_name(unit, chain), config=config, normalization=manager.normalization, http10=manager.http10
+    )
 
 
 def _name(unit: ListenerUnit, chain: FilterChain) -> str:
@@ -69,13 +71,18 @@ def _name(unit: ListenerUnit, chain: FilterChain) -> str:
     manager = chain.network
     assert isinstance(manager, HttpConnectionManager)
     if manager.rds_name:
-        return " ".join((manager.rds_name, *_list_options(manager.normalization)))
+        return " ".join((manager.rds_name, *_list_options(manager)))
     match = "" if chain.match.is_any else f"{content_id(repr(chain.match).encode()):016x}"
     return " ".join(filter(None, (unit.name, chain.name, match)))
 
 
-def _list_options(normalization: Normalization) -> Iterator[str]:
+def _list_options(manager: HttpConnectionManager) -> Iterator[str]:
     """What differs from the default, as xDS names it or its value."""
+    if manager.http10:
+        yield "accept_http_10"
+        if manager.http10.default_host:
+            yield f"default_host_for_http_10={manager.http10.default_host}"
+    normalization = manager.normalization
     if normalization.normalizes_path:
         yield "normalize_path"
     if normalization.merges_slashes:

@@ -77,7 +77,9 @@ def _route_http(unit: ListenerUnit, http: Http, requests: ToCluster | ToRoutes, 
     http2 = clusters
     if http.takes_http2:
         http2 = _list_clusters(requests)
-    undetected = Undetected(clusters=clusters, http2=http2, detection=http.detection)
+    undetected = Undetected(
+        clusters=clusters, http2=http2, detection=http.detection, takes_http10=http.takes_http10
+    )
     name = f"{routing.name} {content_id(repr(undetected).encode()):016x}"
     return ToRoutes(replace(routing, name=name, undetected=undetected))
 

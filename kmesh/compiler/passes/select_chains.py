@@ -86,8 +86,13 @@ def _find_http(choice: OneOf, default: FilterChain | None, detection: Detection)
     if not all(chain is default or _asks_for_nothing(chain.match) for chain in rest):
         return choice
     outcomes = sorted(choice.outcomes, key=lambda outcome: outcome.choice != Filtered(of_http[0]))
-    takes_http2 = "h2c" in of_http[0].match.application_protocols
-    http = Http(chain=of_http[0], takes_http2=takes_http2, detection=detection)
+    protocols = of_http[0].match.application_protocols
+    http = Http(
+        chain=of_http[0],
+        takes_http2="h2c" in protocols,
+        takes_http10="http/1.0" in protocols,
+        detection=detection,
+    )
     return replace(choice, outcomes=tuple(outcomes), http=http)
 
 
@@ -96,7 +101,7 @@ def _takes_http(match: FilterChainMatch) -> bool:
     return (
         match.transport_protocol in ("", "raw_buffer")
         and "http/1.1" in protocols
-        and {"http/1.1", "h2c"}.issuperset(protocols)
+        and {"http/1.0", "http/1.1", "h2c"}.issuperset(protocols)
         and _asks_for_nothing(replace(match, transport_protocol="", application_protocols=()))
     )
 

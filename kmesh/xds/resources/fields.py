@@ -21,9 +21,10 @@ _REPORTS = "only names or reports, it steers nothing"
 _NO_SOCKET = "a setting of a proxy's listening socket, and there is none"
 _NO_BUFFER = "a setting of a proxy's buffers, and no proxy holds bytes"
 _NO_HOP = "describes a proxy hop in headers or replies of its own, and there is no hop"
-_NO_CODEC = "a setting of a proxy's HTTP codec, and bytes pass end to end"
+_NO_CODEC = "how a proxy writes HTTP anew, and bytes go on as they came, but for what routes change"
+_BROKEN_ENDS = "what is read here and is no request ends its connection, as Envoy's default has it"
 _END_TO_END = "upgrades and bodies pass end to end"
-_ONE_POOL = "a setting of a proxy's connection pool; here each connection is the application's own"
+_OWN_POOLS = "how many connections a pool opens ahead, and pools here have a rule of their own"
 _RING = "the shape of a hash ring: a connection without a hash policy draws from it by weight"
 _APPROXIMATE_ALREADY = "refines a policy that is approximated as a whole"
 _OWN_QUERIES = "the resolver spreads and retries its queries by rules of its own"
@@ -103,7 +104,7 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
     ),
     "xds.core.v3.TypedExtensionConfig": treat("typed_config", ignored={_REPORTS: "name"}),
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": treat(
-        "codec_type rds path_with_escaped_slashes_action",
+        "codec_type rds path_with_escaped_slashes_action http_protocol_options",
         parts="route_config http_filters upgrade_configs",
         ignored={
             _REPORTS: "stat_prefix tracing access_log access_log_flush_interval flush_access_log_on_new_request"
@@ -113,8 +114,10 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
             " preserve_external_request_id always_set_request_id_in_response request_id_extension"
             " represent_ipv4_remote_address_as_ipv4_mapped_ipv6 local_reply_config proxy_status_config"
             " append_x_forwarded_port append_local_overload add_proxy_protocol_connection_state",
-            _NO_CODEC: "http_protocol_options http2_protocol_options http1_safe_max_connection_duration"
-            " proxy_100_continue stream_error_on_invalid_http_message",
+            "HTTP/2 is not read: its bytes pass end to end, or its connection is closed": "http2_protocol_options",
+            "refines max_connection_duration, which is reported itself": "http1_safe_max_connection_duration",
+            "interim answers are the server's, and go on to who asked for them": "proxy_100_continue",
+            _BROKEN_ENDS: "stream_error_on_invalid_http_message",
         },
         refused="scoped_routes http3_protocol_options scheme_header_transformation original_ip_detection_extensions"
         " early_header_mutation_extensions strip_matching_host_port strip_any_host_port strip_trailing_host_dot"
@@ -123,6 +126,17 @@ _NETWORK_FILTERS: Mapping[str, Treatment] = {
         " request_timeout request_headers_timeout drain_timeout delayed_close_timeout forward_client_cert_details"
         " set_current_client_cert_details forward_client_cert_matcher normalize_path merge_slashes"
         " path_normalization_options",
+    ),
+    "envoy.config.core.v3.Http1ProtocolOptions": treat(
+        "accept_http_10 default_host_for_http_10",
+        present="allow_absolute_url",
+        ignored={
+            _NO_CODEC: "header_key_format enable_trailers",
+            _BROKEN_ENDS: "override_stream_error_on_invalid_http_message",
+            "about requests to servers, and a connection manager takes those of clients": "send_fully_qualified_url",
+            "chooses among Envoy's parsers": "use_balsa_parser",
+        },
+        unenforced="allow_chunked_length allow_custom_methods ignore_http_11_upgrade",
     ),
     "envoy.extensions.filters.network.http_connection_manager.v3.Rds": treat("config_source route_config_name"),
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig": treat(
@@ -255,7 +269,7 @@ _CLUSTER: Mapping[str, Treatment] = {
             " track_cluster_stats",
             _NO_BUFFER: "per_connection_buffer_limit_bytes",
             _NO_CODEC: "http_protocol_options",
-            _ONE_POOL: "preconnect_policy connection_pool_per_downstream_connection",
+            _OWN_POOLS: "preconnect_policy",
             _APPROXIMATE_ALREADY: "least_request_lb_config",
             "a TLS setting, and clusters with TLS are not dialled in plaintext": "upstream_http_protocol_options",
             _OWN_QUERIES: "dns_jitter dns_failure_refresh_rate",
@@ -265,7 +279,8 @@ _CLUSTER: Mapping[str, Treatment] = {
         },
         refused="transport_socket_matcher dns_resolvers use_tcp_for_dns_lookups upstream_bind_config upstream_config",
         unenforced="connect_timeout health_checks max_requests_per_connection common_http_protocol_options"
-        " outlier_detection upstream_connection_options close_connections_on_host_health_failure",
+        " outlier_detection upstream_connection_options close_connections_on_host_health_failure"
+        " connection_pool_per_downstream_connection",
     ),
     "envoy.config.cluster.v3.Cluster.CustomClusterType": treat("name typed_config"),
     "envoy.extensions.clusters.dns.v3.DnsCluster": treat(

@@ -14,6 +14,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from kmesh.model.limitation import Effect, Limitation
 from kmesh.model.listener import (
     EscapedSlashes,
+    Http10,
     HttpConnectionManager,
     NetworkFilter,
     Normalization,
@@ -105,7 +106,7 @@ def _decode_http(extension: Extension, path: str) -> HttpConnectionManager:
     )
     normalization = _decode_normalization(manager, path)
     limitations = limitations_of(manager, FIELDS, path) + _limit_codec(manager, path)
-    limitations += _limit_slashes(normalization, path)
+    limitations += _limit_slashes(normalization, path) + _limit_targets(manager, path)
     limitations += limit_router(manager.http_filters, under(path, "http_filters"))
     for index, upgrade in enumerate(manager.upgrade_configs):
         here = at(under(path, "upgrade_configs"), index)
@@ -119,6 +120,7 @@ def _decode_http(extension: Extension, path: str) -> HttpConnectionManager:
         else None,
         rds_name=manager.rds.route_config_name,
         normalization=normalization,
+        http10=_decode_http10(manager.http_protocol_options),
         limitations=limitations,
     )
 
@@ -135,6 +137,25 @@ def _decode_normalization(manager: Any, path: str) -> Normalization:
         merges_slashes=manager.merge_slashes,
         strip_port=strip_port,
         strips_trailing_dot=manager.strip_trailing_host_dot,
+    )
+
+
+def _decode_http10(options: Any) -> Http10 | None:
+    return Http10(default_host=options.default_host_for_http_10) if options.accept_http_10 else None
+
+
+def _limit_targets(manager: Any, path: str) -> tuple[Limitation, ...]:
+    """Absolute targets are taken apart unless that is switched off, which nothing here does."""
+    options = manager.http_protocol_options
+    if not options.HasField("allow_absolute_url") or options.allow_absolute_url.value:
+        return ()
+    name = "allow_absolute_url"
+    return (
+        Limitation(
+            feature=f"Http1ProtocolOptions.{name} of false",
+            path=under(path, f"http_protocol_options.{name}"),
+            effect=Effect.UNENFORCED,
+        ),
     )
 
 

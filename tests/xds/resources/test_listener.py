@@ -340,6 +340,28 @@ ROUTER = typed("envoy.extensions.filters.http.router.v3.Router", "router")
         ),
         pytest.param({"upgrade_configs": [{"upgrade_type": "websocket"}]}, [], id="websocket"),
         pytest.param(
+            {"http_protocol_options": {"accept_http_10": True, "enable_trailers": True, "allow_absolute_url": True}},
+            [],
+            id="HTTP/1.0",
+        ),
+        pytest.param(
+            {
+                "http_protocol_options": {
+                    "allow_absolute_url": False,
+                    "allow_chunked_length": True,
+                    "allow_custom_methods": True,
+                    "ignore_http_11_upgrade": [{"exact": "TLS/1.0"}],
+                }
+            },
+            [
+                ("Http1ProtocolOptions.allow_chunked_length", Effect.UNENFORCED),
+                ("Http1ProtocolOptions.allow_custom_methods", Effect.UNENFORCED),
+                ("Http1ProtocolOptions.ignore_http_11_upgrade", Effect.UNENFORCED),
+                ("Http1ProtocolOptions.allow_absolute_url of false", Effect.UNENFORCED),
+            ],
+            id="of the codec",
+        ),
+        pytest.param(
             {"upgrade_configs": [{"upgrade_type": "websocket", "filters": [named("my.Filter")]}]},
             [("my.Filter", Effect.REFUSED)],
             id="filters of an upgrade",
