@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from kmesh.records.constants import AnswerState, BodyPhase
+from kmesh.records.constants import AnswerState, BodyPhase, StreamEvent
 from kmesh.relay.adoption import Adopted, AdoptedSocket, measure_step
 from kmesh.relay.channel import Channel, Readiness, reset_at_close
 from kmesh.relay.client import Client
@@ -48,7 +48,7 @@ RelayAnswer = Callable[[Client, Channel, int, UpstreamState | None, Framer | Non
 
 def find_rest(state: UpstreamState) -> Framer | None:
     """Of an answer that the kernel left behind its beginning; None: from its first byte."""
-    return continue_framer(BodyPhase(state.phase), state.remaining) if state.carried else None
+    return continue_framer(BodyPhase(state.phase), state.remaining) if state.told == StreamEvent.ANSWER_REST else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,12 @@ class Server:
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + str(begun == BIG)[:4].encode())
         elif path == b"/trailer":
             sock.sendall(CHUNKED + b"1\r\n!\r\n0\r\nx: y\r\n\r\n")
+        elif path == b"/interim":
+            for part in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n"):
+                sock.sendall(part)
+                time.sleep(0.05)
+            self.go_on.wait(10)
+            sock.sendall(b"Content-Length: 1\r\n\r\n!")
         elif path == b"/socket":
             sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\npush")
             while piece := sock.recv(1000):
@@ -265,6 +271,18 @@ def test_an_exchange_that_a_predecessor_ended_is_waited_for_by_nobody(relays: Re
     assert client.receive(b"/hold").startswith(b"HTTP/1.1 200 OK")
     assert client.ask(b"/third").endswith(b"/third")
     assert client.ask(b"/fourth").endswith(b"/fourth")
+
+
+def test_an_answer_whose_head_came_in_part_behind_an_interim_one(relays: Relays, client: Puppet) -> None:
+    """The kernel carried the interim one, and the next is the relay's from its first byte."""
+    before = relays.status()["events"].get("ANSWER", 0)
+    client.send(get(b"/interim"))
+    wait_until(lambda: relays.status()["events"].get("ANSWER", 0) > before, 5, "the answer to be handed over")
+    relays.replace()
+    relays.server.go_on.set()
+    head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+    assert client.receive(b"!") == head + b"!"
+    assert client.ask(b"/next").endswith(b"/next")
 
 
 def test_a_long_body_of_which_a_part_lies_in_a_pipe(relays: Relays) -> None:
