@@ -49,6 +49,7 @@ BPF_TABLE_PINNED("percpu_array", int, __u64, km_reason, KM_R_COUNT, KM_PIN("km_r
 struct _name##_table_t {							\
 	__u64 key;								\
 	__u64 leaf;								\
+	__u64 *(*lookup)(__u64 *);						\
 	int (*sock_hash_update)(void *, void *, __u64);				\
 	int (*msg_redirect_hash)(void *, void *, __u64);			\
 	int (*sk_redirect_hash)(void *, void *, __u64);				\

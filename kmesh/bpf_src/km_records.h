@@ -180,6 +180,10 @@
 #define KM_V_TORN	11
 #define KM_V_CLOSING	12
 
+#define KM_Y_GONE	0
+#define KM_Y_WAITING	1
+#define KM_Y_DONE	2
+
 /* A captured destination. A wildcard listener has the all-zero address of its family (v4-mapped for IPv4); port 0 of a wildcard is the listener that takes what no other does (use_original_dst). No wildcard takes 127.0.0.1 or ::1. */
 struct km_frontend_key {
 	__u8 addr16[16];	/* network order, IPv4 v4-mapped */

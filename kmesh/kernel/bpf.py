@@ -65,6 +65,7 @@ class _Cmd(IntEnum):
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
+    PROG_TEST_RUN = 10
     MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
@@ -274,6 +275,15 @@ def keys(fd: int, key_size: int) -> Iterator[bytes]:
 def attach_to_map(prog_fd: int, map_fd: int, attach_type: int) -> None:
     """Have the sockets of a sockmap or sockhash run a program; the map holds it from then on."""
     _bpf(_Cmd.PROG_ATTACH, struct.pack("<4I", map_fd, prog_fd, attach_type, 0))
+
+
+def run_program(prog_fd: int, packet: bytes) -> int:
+    """What a program of the traffic classifier returns for a packet. Source: bpf(2), BPF_PROG_TEST_RUN."""
+    row = struct.pack("<4IQQ2I", prog_fd, 0, len(packet), 0, _address(packet), 0, 1, 0)
+    result, attr = _call(_Cmd.PROG_TEST_RUN, row)
+    _raise_unless_ok(_Cmd.PROG_TEST_RUN, result)
+    (returned,) = struct.unpack_from("<i", attr, 4)
+    return int(returned)
 
 
 def update_batch(fd: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:

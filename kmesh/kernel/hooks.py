@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmesh.kernel.bpf import AttachType
 
-__all__ = ["HOOKS", "MAP_HOOKS", "PROGRAMS", "STEPS"]
+__all__ = ["DELIVERED", "HOOKS", "MAP_HOOKS", "PROGRAMS", "STEPS"]
 
 HOOKS: dict[str, AttachType] = {
     "km_getpeername4": AttachType.GETPEERNAME4,
@@ -19,7 +19,7 @@ HOOKS: dict[str, AttachType] = {
 }
 """In attachment order: what undoes a rewrite is there before what rewrites."""
 
-_SOCK_OPS, _SK_SKB, _SK_MSG, _CGROUP_SOCK_ADDR = 13, 14, 16, 18
+_SCHED_CLS, _SOCK_OPS, _SK_SKB, _SK_MSG, _CGROUP_SOCK_ADDR = 3, 13, 14, 16, 18
 _MSG_VERDICT, _SKB_VERDICT = 7, 38
 MAP_HOOKS: dict[str, tuple[str, int]] = {
     "km_skb": ("km_upstreams", _SKB_VERDICT),
@@ -35,9 +35,13 @@ STEPS: dict[str, tuple[str, int]] = {
     "km_skb_chunks": ("km_skb_steps", 1),
 }
 """Programs that others call: (program array, place)."""
+DELIVERED = "km_delivered"
+"""What the relay runs itself."""
 
 
 def _type_of(name: str) -> int:
+    if name == DELIVERED:
+        return _SCHED_CLS
     if name == "km_sockops":
         return _SOCK_OPS
     if name.startswith("km_skb"):
@@ -46,6 +50,6 @@ def _type_of(name: str) -> int:
 
 
 PROGRAMS: dict[str, tuple[int, int]] = {
-    name: (_type_of(name), int(HOOKS.get(name, -1))) for name in (*HOOKS, *MAP_HOOKS, *STEPS)
+    name: (_type_of(name), int(HOOKS.get(name, -1))) for name in (*HOOKS, *MAP_HOOKS, *STEPS, DELIVERED)
 }
 """(program type, expected attach type or -1)."""

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmesh.errors import KernelError, VerifierRejected
+from kmesh.errors import FeatureMissing, KernelError, VerifierRejected
 from kmesh.kernel import bpf
 from kmesh.kernel.btf import find_offset
 from kmesh.kernel.features import Features
-from kmesh.kernel.hooks import HOOKS, MAP_HOOKS, PROGRAMS, STEPS
+from kmesh.kernel.hooks import DELIVERED, HOOKS, MAP_HOOKS, PROGRAMS, STEPS
 from kmesh.kernel.paths import InstancePaths
 from kmesh.kernel.sources import layout_digest, program_digest, program_text
 from kmesh.kernel.stream_maps import create_stream_maps
@@ -60,8 +60,7 @@ def load(paths: InstancePaths, features: Features) -> Build:
     flags = (
         f'-DKM_PIN_DIR="{maps_dir}"',
         f"-DKM_HAS_SET_RETVAL={int(features.has_set_retval)}",
-        f"-DKM_RMEM_ALLOC_AT={find_offset('sock', 'sk_backlog', 'rmem_alloc')}",
-        f"-DKM_COPIED_SEQ_AT={find_offset('tcp_sock', 'copied_seq')}",
+        *(f"-D{name}={offset}" for name, offset in _find_offsets().items()),
         "-Wall",
         "-Werror",
         "-Wno-unused-function",
@@ -73,7 +72,33 @@ def load(paths: InstancePaths, features: Features) -> Build:
         create_tables(maps_dir)
         create_stream_maps(maps_dir)
         _run_loader(flags, programs_dir)
+    _pin_beside(maps_dir, programs_dir / DELIVERED)
     return Build(maps_dir=maps_dir, programs_dir=programs_dir, was_adopted=adopted)
+
+
+def _pin_beside(maps_dir: Path, program: Path) -> None:
+    """Where the relay looks, which knows the maps alone."""
+    pinned = maps_dir / program.name
+    fd = bpf.get_object(program)
+    try:
+        pinned.unlink(missing_ok=True)
+        bpf.pin(fd, pinned)
+    finally:
+        os.close(fd)
+
+
+def _find_offsets() -> dict[str, int]:
+    """Of what programs read in the kernel's own structures."""
+    offsets = {
+        "KM_RMEM_ALLOC_AT": find_offset("sock", "sk_backlog", "rmem_alloc"),
+        "KM_COPIED_SEQ_AT": find_offset("tcp_sock", "copied_seq"),
+        "KM_USER_DATA_AT": find_offset("sock", "sk_user_data"),
+        "KM_INGRESS_LENGTH_AT": find_offset("sk_psock", "ingress_skb", "qlen"),
+        "KM_WORK_MUTEX_AT": find_offset("sk_psock", "work_mutex", "owner"),
+    }
+    with contextlib.suppress(FeatureMissing):  # Linux 6.4 and newer have none
+        offsets["KM_WORK_SKB_AT"] = find_offset("sk_psock", "work_state", "skb")
+    return offsets
 
 
 def _run_loader(flags: tuple[str, ...], programs_dir: Path) -> None:

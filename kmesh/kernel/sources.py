@@ -36,6 +36,7 @@ _PROGRAMS = (
     "km_sockops.c",
     "km_request.c",
     "km_answer.c",
+    "km_delivered.c",
 )
 
 

@@ -9,8 +9,8 @@ from enum import IntEnum, IntFlag
 
 __all__ = ["BEHIND_OUTPUT", "DEAD_STATE", "EVENT_SHIFT", "LIMITS", "LINK_KIND_BITS", "Action", "AnswerState"]
 __all__ += ["BodyPhase"]
-__all__ += ["DecisionKind", "Family", "Field", "FieldFlag", "Handover", "HeadEvent", "LinkKind", "Mark", "NodeKind"]
-__all__ += ["Reason", "RoutesFlag", "SlotFlag", "SockFlag", "StreamEvent"]
+__all__ += ["DecisionKind", "Delivery", "Family", "Field", "FieldFlag", "Handover", "HeadEvent", "LinkKind", "Mark"]
+__all__ += ["NodeKind", "Reason", "RoutesFlag", "SlotFlag", "SockFlag", "StreamEvent"]
 
 LIMITS = {
     "NODE_FANOUT": 64,
@@ -364,6 +364,15 @@ class BodyPhase(IntEnum):
     """Behind the chunk of size 0: the CR of the last line, or a trailer."""
     LAST_LF = 8
     END = 9
+
+
+class Delivery(IntEnum):
+    """Whether what programs gave a client lies where it reads. Rendered as KM_Y_<NAME>."""
+
+    GONE = 0
+    """There is no such client."""
+    WAITING = 1
+    DONE = 2
 
 
 class StreamEvent(IntEnum):

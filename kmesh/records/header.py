@@ -17,6 +17,7 @@ from kmesh.records.constants import (
     AnswerState,
     BodyPhase,
     DecisionKind,
+    Delivery,
     Family,
     FieldFlag,
     Handover,
@@ -55,6 +56,7 @@ _ENUMS: tuple[tuple[str, type[IntEnum] | type[IntFlag]], ...] = (
     ("KM_N", AnswerState),
     ("KM_B", BodyPhase),
     ("KM_V", StreamEvent),
+    ("KM_Y", Delivery),
 )
 
 

@@ -41,8 +41,9 @@ __all__ = ["HEAD_S", "Client", "Surroundings", "UnfinishedHeads", "Unreachable"]
 HEAD_S = 60.0
 """From the first byte of a head to its last."""
 _LINGER_S = 1.0
+"""From the end of what is sent to a client that does not close."""
 """How long what a client still sends is dropped, so that it can read the answer that it was closed with."""
-_LINGER_BYTES = 1024 * 1024
+_DROPPED_BYTES = 1024 * 1024
 _TRIES = 4
 """Of upstream connections that may turn out to be closed."""
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
@@ -117,6 +118,9 @@ class Surroundings(Protocol):
     def grant(self, client: int, taken: int, given: int, ended: int) -> None:
         """Write the grant: the programs go on when these are the bytes that went to the relay, and came from it."""
 
+    def is_last(self, client: Client) -> bool:
+        """Whether the kernel's exchange that ended was to be its last: then it is closed behind that."""
+
     def client_ended(self, client: Client) -> bool:
         """It sends no more. Shut down what is bound to it; False: nothing is. `close` it when the last has ended."""
 
@@ -149,7 +153,11 @@ class Client:
         """Upstream connection of the kernel's exchange that was answered here last. The kernel may know it later."""
         self._turn = asyncio.Lock()
         """Of whoever writes an answer."""
-        self._is_closed = False
+        self.is_closed = self.has_ended = False
+        """Nothing more comes from it."""
+        self._is_finished = False
+        """Nothing more is sent to it."""
+        self._closes: asyncio.TimerHandle | None = None
 
     # Events
 
@@ -220,20 +228,36 @@ class Client:
             method = b"HEAD" if is_head else b"GET"
             await self._reply(write_reply(failed.status, failed.body, closes=closes, method=method))
         if answering.closes:
-            await self._linger()
+            self.finish()
+
+    def finish(self) -> None:
+        """Send the end of the stream. What still comes is dropped, for a while: an answer is not taken back by a
+        reset, as it would be where the client's bytes lie unread."""
+        if self.is_closed or self._is_finished:
+            return
+        self._is_finished = True
+        self.channel.shut_down()
+        if self.has_ended:
             self.close()
+        else:
+            self._closes = asyncio.get_running_loop().call_later(_LINGER_S, self.close)
 
     def reset(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
+        if not self.is_closed:
+            self._end()
             self.channel.reset()
             self._around.forget(self)
 
     def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
+        if not self.is_closed:
+            self._end()
             self.channel.close()
             self._around.forget(self)
+
+    def _end(self) -> None:
+        self.is_closed = True
+        if self._closes:
+            self._closes.cancel()
 
     # Requests
 
@@ -242,17 +266,21 @@ class Client:
         try:
             if is_new and not await self._is_http():
                 return
-            while not self._is_closed:
+            while not self.is_closed:
                 head = await self._read_head()
                 if head is None:
                     break
                 await self._wait_for_kernel()
                 async with self._turn:
-                    goes_on = await self._answer(head)
-                if not goes_on:
-                    await self._linger()
-                    self.close()
-            if not self._is_closed and not self._around.client_ended(self):
+                    is_over = self._is_finished or self._around.is_last(self)
+                    if not is_over and not await self._answer(head):
+                        self.finish()
+                        is_over = True
+                if is_over:
+                    await self._drop_rest()
+                    return
+            self.has_ended = True
+            if not self.is_closed and (self._is_finished or not self._around.client_ended(self)):
                 self.close()
         except (Lost, BadFraming, TimeoutError, OSError):
             self.reset()
@@ -278,8 +306,8 @@ class Client:
         if goes_on:
             await self.serve(is_new=False)
         else:
-            await self._linger()
-            self.close()
+            self.finish()
+            await self._drop_rest()
 
     async def _resume(self, upstream: Channel, asked: Asked, progress: Progress) -> bool:
         """Returns whether the client's connection goes on. Raises: Lost, BadFraming, OSError."""
@@ -466,24 +494,25 @@ class Client:
         """Before the last `planned` bytes of an answer. It holds only if nothing of the client's lies unread."""
         self._around.grant(self.cookie, self.channel.taken, self.channel.given + planned, self._ended)
 
-    async def _linger(self) -> None:
-        """An answer is not taken back by a reset, as it would be where the client's bytes lie unread."""
-        self.channel.shut_down()
+    async def _drop_rest(self) -> None:
+        """What comes behind the last answer, to the stream's end or too much of it; or until this is closed."""
         dropped = 0
-        with contextlib.suppress(TimeoutError, OSError, Lost):
-            async with asyncio.timeout(_LINGER_S):
-                while dropped < _LINGER_BYTES:
-                    unread = self.channel.peek(_linger_window)
-                    if unread == 0:
-                        return
-                    if unread is None:
-                        await self.channel.readable()
-                    else:
-                        self.channel.take(unread)
-                        dropped += unread
+        with contextlib.suppress(OSError):
+            while not self.is_closed and dropped < _DROPPED_BYTES:
+                unread = self.channel.peek(_drop_window)
+                if unread == 0:
+                    self.has_ended = True
+                    break
+                if unread is None:
+                    await self.channel.readable()
+                else:
+                    self.channel.take(unread)
+                    dropped += unread
+        if self._is_finished:
+            self.close()
 
 
-_linger_window = memoryview(bytearray(65536))
+_drop_window = memoryview(bytearray(65536))
 
 
 def _is_safe(head: RequestHead) -> bool:

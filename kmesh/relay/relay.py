@@ -8,6 +8,7 @@
     BREACH                  the upstream connection is reset, and its client if that was in the middle of an answer
     CLIENT_GONE             the upstream connection is reset
     TORN                    both ends are reset
+    CLOSING                 the client's connection is closed when all is delivered
     ENDED                   the client's
     NO_ACCEPTOR             the namespace of the process is looked for
     an upstream ended       a free one leaves its pool; a client's in-flight exchange is lost
@@ -39,6 +40,7 @@ from kmesh.relay.acceptors import Acceptors
 from kmesh.relay.adoption import Adopted, AdoptedSocket
 from kmesh.relay.channel import Channel, Readiness
 from kmesh.relay.client import Client, UnfinishedHeads, Unreachable
+from kmesh.relay.closing import Closing
 from kmesh.relay.configuration import Configuration, read_configuration
 from kmesh.relay.decide import Decision, Refused, Reply, ToCluster, choose_whole, decide
 from kmesh.relay.dial import DialError, Dialler
@@ -66,8 +68,6 @@ _TICK_S = 1.0
 _SWEEP_S = 30.0
 _SETTLE_S = 0.005
 """The end of an upstream connection is told before its last bytes have gone through the program."""
-_BEHIND_S = 0.05
-"""An end overtakes bytes that a program redirected a moment ago: they go into the client's queue by a work queue."""
 
 
 class Relay:
@@ -133,6 +133,7 @@ class Relay:
                 dropped=self._close_if_over,
             )
             stack.callback(self.pools.close)
+            self._closing = Closing(self._tasks, self._tables.delivery, self._fence)
             self._spares = Spares()
             stack.callback(self._spares.close)
             stack.callback(self._reset_clients)
@@ -267,6 +268,13 @@ class Relay:
         else:
             self._spares.keep(upstream, origin)
 
+    def is_last(self, client: Client) -> bool:
+        stream = self._tables.read_stream(client.cookie)
+        is_last = stream is not None and bool(stream.is_closing) and not stream.upstream
+        if is_last:
+            self._closing.note(client)
+        return is_last
+
     def in_flight(self, client: int) -> int:
         stream = self._tables.read_stream(client)
         return stream.upstream if stream else 0
@@ -360,6 +368,11 @@ class Relay:
                 self._cut(event)
             case StreamEvent.TORN:
                 self._tear(event)
+            case StreamEvent.CLOSING:
+                client = self._find_client(event.client, event.netns)
+                if client:
+                    client.note_ended()
+                    self._closing.note(client)
             case StreamEvent.ENDED:
                 client = self.clients.get(event.client)
                 if client:
@@ -475,7 +488,13 @@ class Relay:
             flying = self.in_flight(cookie)
             if not any(upstream.cookie == flying for upstream in self._upstreams.of_client(cookie)):
                 self._half_closed.discard(cookie)
-                asyncio.get_running_loop().call_later(_BEHIND_S, client.close)
+                self._closing.note(client)
+
+    async def _fence(self) -> None:
+        """Where there is no pool no program has begun an exchange for a minute."""
+        pool = next(iter(self.pools.pools.values()), None)
+        if pool:
+            await asyncio.to_thread(self._tables.fence, *pool.key, pool.queue)
 
     # Keeping in order
 
@@ -529,7 +548,9 @@ class Relay:
     def _adopt_client(self, channel: Channel, found: AdoptedSocket) -> Client:
         was = found.was.identity
         peer = Peer(was.client, was.routing, SocketAddress(*was.address))
-        return self._add_client(channel, peer, was.netns, self._tables.read_ended(was.client))
+        client = self._add_client(channel, peer, was.netns, self._tables.read_ended(was.client))
+        self.is_last(client)  # which a predecessor may have been told
+        return client
 
     def _adopt_accepted(self, sock: socket.socket) -> None:
         """It was accepted, and the journal did not have it yet."""

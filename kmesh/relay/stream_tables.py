@@ -32,7 +32,7 @@ from kmesh.kernel import bpf
 from kmesh.kernel.sockets import possible_cpus
 from kmesh.kernel.stream_maps import create_pool_queue
 from kmesh.model.address import SocketAddress
-from kmesh.records.constants import AnswerState
+from kmesh.records.constants import AnswerState, Delivery
 from kmesh.records.layout import ACCEPTOR, BOUND_KEY, EXCHANGE, GRANT, PEER, PEER_KEY, POOL_KEY, STREAM
 
 __all__ = ["Peer", "Stream", "StreamTables", "UpstreamState"]
@@ -45,6 +45,8 @@ _U64 = struct.Struct("<Q")
 _FD = struct.Struct("<I")
 _FIRST = bytes(4)
 """The key of an array's first element."""
+_COOKIE_AT = 14
+"""In the packet that km_delivered is run with."""
 _IS_RELAYED = struct.Struct("<I")
 
 
@@ -111,7 +113,7 @@ class StreamTables:
 
     def __init__(self, maps_dir: Path) -> None:
         with contextlib.ExitStack() as stack:
-            self._fds = {name: bpf.get_object(maps_dir / f"km_{name}") for name in _MAPS}
+            self._fds = {name: bpf.get_object(maps_dir / f"km_{name}") for name in (*_MAPS, "delivered")}
             for fd in self._fds.values():
                 stack.callback(os.close, fd)
             self._upstream_bytes = bpf.map_info(self._fds["upstream"]).value_size
@@ -161,6 +163,10 @@ class StreamTables:
         bpf.delete(self._fds["peer"], key)
 
     # Clients
+
+    def delivery(self, client: int) -> Delivery:
+        """Of what programs gave it: see km_delivered.c."""
+        return Delivery(bpf.run_program(self._fds["delivered"], bytes(_COOKIE_AT) + _U64.pack(client)))
 
     def has_client(self, client: int) -> bool:
         """Whether its socket is still among the clients: it leaves when it is closed."""
