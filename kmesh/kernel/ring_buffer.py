@@ -35,9 +35,12 @@ class RingBuffer:
         self._headers = memoryview(self._data)[_PAGE:].cast("I")
 
     def take(self) -> Iterator[bytes]:
-        """What was committed, in order. Each is taken when the next is asked for, or the end."""
-        position = self._consumer[0]
-        while position < self._producer[0]:
+        """What was committed up to now, in order. Each is taken when the next is asked for, or the end.
+
+        What comes meanwhile is the next call's: who produces as fast as this consumes would keep the caller for ever.
+        """
+        position, end = self._consumer[0], self._producer[0]
+        while position < end:
             at = position & self._mask
             length = self._headers[at // 4]
             if length & _BUSY:

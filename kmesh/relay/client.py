@@ -155,6 +155,8 @@ class Client:
         """Of whoever writes an answer."""
         self.is_closed = self.has_ended = False
         """Nothing more comes from it."""
+        self.is_gone = False
+        """Its socket is no more: nobody reads what is sent to it."""
         self._is_finished = False
         """Nothing more is sent to it."""
         self._closes: asyncio.TimerHandle | None = None

@@ -28,7 +28,7 @@ class _Client(Protocol):
     def finish(self) -> None:
         """Send the end of the stream, and close when the client has."""
 
-    def close(self) -> None: ...
+    def reset(self) -> None: ...
 
 
 class Closing:
@@ -42,7 +42,7 @@ class Closing:
         self._is_running = False
 
     def note(self, client: _Client) -> None:
-        """Nothing more is given to it."""
+        """Nothing more is given to it. It was among the programs' clients: they gave it an answer."""
         if not self._is_settled(client, self._delivery(client.cookie)):
             self._noted[client.cookie] = client
         if self._noted and not self._is_running:
@@ -70,7 +70,9 @@ class Closing:
                 self._noted[client.cookie] = client
 
     def _is_settled(self, client: _Client, delivery: Delivery) -> bool:
-        """One that is gone wants no more. Its end is on its way, if it is not here: behind what programs do at it."""
+        """One that is gone wants no more: its process closed the socket. Its stream's end comes behind what programs
+        do at it, and may not be here. When it is, a reset takes nothing from anyone, and leaves no TIME_WAIT: that
+        would keep a port of the client's, which had to close first where a server would have."""
         if delivery is Delivery.GONE and client.has_ended:
-            client.close()
+            client.reset()
         return delivery is Delivery.GONE

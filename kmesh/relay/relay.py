@@ -294,6 +294,9 @@ class Relay:
                 waits = True
                 with contextlib.suppress(OSError):
                     upstream.sock.shutdown(socket.SHUT_WR)
+        if client.is_gone and not waits:
+            client.reset()  # see Closing
+            return True
         if waits or self._has_exchanges(client.cookie):
             self._half_closed.add(client.cookie)
             if not waits:
@@ -385,7 +388,10 @@ class Relay:
         upstream = self._upstreams.get(event.upstream)
         if upstream:
             self.pools.drop(upstream)
-        if event.client not in self.clients:  # its own end closes the others
+        client = self.clients.get(event.client)
+        if client:
+            client.is_gone = True
+        else:  # its own end closes the others
             for other in self._upstreams.of_client(event.client):
                 self.pools.drop(other, is_last=True)
         self._close_if_over(event.client)

@@ -136,3 +136,20 @@ def test_connections_are_free_for_others_again(mesh: L7Mesh) -> None:
         ask(mesh, close_request("says"), 0, 50)
     assert carried.kernel == 50
     assert carried.events["RETURNED"] == 50
+
+
+def test_clients_that_close_first_keep_no_port(mesh: L7Mesh) -> None:
+    """As with a server that closes first: TIME_WAIT is not theirs."""
+    code = textwrap.dedent("""
+        import socket, sys, time
+        for _ in range(20):
+            with socket.create_connection(("127.96.0.1", 80), timeout=5) as sock:
+                sock.sendall(sys.argv[1].encode())
+                assert sock.recv(65536).endswith(b"ok")
+        time.sleep(0.1)
+        ports = {int(port) for port in sys.argv[2:]}
+        rows = [line.split() for line in open("/proc/net/tcp")][1:]
+        print(sum(row[3] == "06" and int(row[2].split(":")[1], 16) in ports for row in rows))
+    """)
+    ports = [at.rsplit(":", 1)[1] for place in mesh.status()["namespaces"] for at in place["acceptors"]]
+    assert mesh.kernel.sandbox.python(code, close_request("says"), *ports).strip() == "0"
