@@ -52,7 +52,6 @@ struct km_request {
 	__u32 first;		/* state of the page at hand */
 	__u32 is_skipping;	/* to the next control byte */
 	__u32 has_path;
-	__u32 lines;		/* of headers, and the parameters and tabs that end a turn like them */
 	__u32 target_start;
 	__u32 value_start;
 	__u32 stage;		/* KM_STAGE_* */
@@ -84,6 +83,7 @@ struct km_request {
 	__u32 low;		/* of a search */
 	__u64 target;		/* of the route that was found */
 	__u32 action;		/* likewise */
+	__u32 pad2;
 	__u32 has_dot;		/* at the end of the host, or before a colon */
 };
 
@@ -248,12 +248,9 @@ static __always_inline void km_turn(struct km_request *request, void *data, void
 		if (!request->has_path)
 			km_note_field(request, KM_FIELD_PATH, request->target_start, position);
 	}
-	request->lines += event == KM_E_NAME || event == KM_E_SKIP;
 	request->is_skipping = event == KM_E_VALUE || event == KM_E_SKIP;
 	if (event == KM_E_HEAD_END)
 		request->head_length = position + 1;
-	if (event == KM_E_HEAD_END && request->lines > KM_MAX_HEADER_LINES)
-		request->handover = KM_H_HEAD_SIZE;
 	request->state = km_next_state(word);
 	request->position = position + 1;
 }
@@ -269,7 +266,6 @@ static __always_inline void km_begin_head(struct km_request *request)
 	request->state = 0;
 	request->is_skipping = 0;
 	request->has_path = 0;
-	request->lines = 0;
 	request->target_start = 0;
 	request->value_start = 0;
 	request->pending = 0;

@@ -41,7 +41,7 @@ _DISTANCE = {place: distance for distance, place in enumerate(Place)}
 _SENTENCES = {
     Handover.MALFORMED: "the head is not what the kernel's strict reader takes: the relay reads it, or answers 400",
     Handover.INCOMPLETE: "the head does not end",
-    Handover.HEAD_SIZE: f"the head is of {LIMITS['HEAD_BYTES']:,} bytes, or over {LIMITS['HEADER_LINES']} lines",
+    Handover.HEAD_SIZE: f"the head has {LIMITS['HEAD_BYTES']:,} bytes or more, and the kernel reads fewer",
     Handover.METHOD: "the kernel takes GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH and TRACE only",
     Handover.TARGET: "the target does not begin with a slash",
     Handover.VERSION: "the request is not HTTP/1.1",

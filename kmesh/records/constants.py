@@ -23,8 +23,6 @@ LIMITS = {
     "CURSOR_TICKETS": 4096,
     # Bytes of a request's head that the kernel reads; a longer one is the relay's.
     "HEAD_BYTES": 8192,
-    # Header lines of one head, as Envoy's max_headers_count; one with more is the relay's, which answers 431.
-    "HEADER_LINES": 100,
     # Fields of one head that some route of its listener looks at, counted with repetitions.
     "REQUEST_FIELDS": 24,
     # A page of an automaton with its element's overhead fits 4 KB, the allocator's size for it.
@@ -284,7 +282,7 @@ class Handover(IntEnum):
     INCOMPLETE = 2
     """The head does not end within the bytes at hand."""
     HEAD_SIZE = 3
-    """It does not end within KM_MAX_HEAD_BYTES, or may have more than KM_MAX_HEADER_LINES."""
+    """It does not end within KM_MAX_HEAD_BYTES."""
     METHOD = 4
     """None of GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH and TRACE."""
     TARGET = 5

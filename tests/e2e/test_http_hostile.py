@@ -71,6 +71,7 @@ def envoy_before(clusters: Mapping[str, tuple[str, int]]) -> Iterator[tuple[str,
     manager = http_manager(
         route_config={"name": "r", "validate_clusters": False, **make_routes(*clusters)},
         upgrade_configs=[{"upgrade_type": "websocket"}],  # which the relay does without being told
+        common_http_protocol_options={"max_headers_count": 8000},  # the kernel bounds a head's bytes, not its lines
     )
     front: dict[str, Any] = {
         "name": "front",

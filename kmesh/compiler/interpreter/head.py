@@ -48,9 +48,6 @@ def read_head(pages: Pages, automaton: int, received: bytes) -> Head | Handover:
             event = taken.event
             if event:
                 _note(reading, event, taken)
-            reading.lines += event in (HeadEvent.NAME, HeadEvent.SKIP)
-            if event == HeadEvent.HEAD_END and reading.lines > LIMITS["HEADER_LINES"]:
-                return Handover.HEAD_SIZE
             if event == HeadEvent.HEAD_END:
                 return Head(fields=tuple(reading.fields), marks=reading.marks, length=reading.position + 1)
             state = taken.state
@@ -68,8 +65,6 @@ class _Reading:
     position: int = 0
     fields: list[HeadField] = field(default_factory=list)
     marks: int = 0
-    lines: int = 0
-    """Of headers; with the parameters and tabs that come with the same events, so perhaps too many."""
     name: int = 0
     """Id of the field that was named last."""
     value: int = 0

@@ -41,7 +41,7 @@ CASES = int(os.environ.get("ROUTE_CASES") or 100)
 HEADS = int(os.environ.get("ROUTE_HEADS") or 25)
 """Of each kind of hostility."""
 MAX_LINES = 100
-"""Envoy answers 431 to more headers (max_headers_count); here they are the relay's."""
+"""Envoy answers 431 to more headers (max_headers_count); here they are not counted."""
 _SHRUNK_AT_ONCE = 200
 
 
