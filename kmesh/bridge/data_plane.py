@@ -15,7 +15,7 @@ from pathlib import Path
 from kmesh.bridge.view import ApplyView, MapView, ProgramView
 from kmesh.errors import CapacityExceeded, MapError
 from kmesh.kernel.features import probe_features
-from kmesh.kernel.hooks import MAP_HOOKS, STEPS
+from kmesh.kernel.hooks import DELIVERED, MAP_HOOKS, STEPS
 from kmesh.kernel.mounts import require_bpffs, require_cgroups
 from kmesh.kernel.paths import InstancePaths
 from kmesh.kernel.programs import Build, attach, attached_programs, load, remove_stale
@@ -121,7 +121,7 @@ class DataPlane:
                 cgroups=tuple(str(cgroup) for cgroup in self._cgroups if info.id in attached[cgroup]),
                 verified_instructions=info.verified_insns,
                 loaded_at=booted_at + timedelta(microseconds=info.load_time_ns / 1000),
-                runs_by={**MAP_HOOKS, **STEPS}.get(name, ("", 0))[0],
+                runs_by={**MAP_HOOKS, **STEPS, DELIVERED: ("the relay", 0)}.get(name, ("", 0))[0],
             )
             for name, info in self._build.program_infos().items()
         )

@@ -27,7 +27,7 @@ from kmesh.kernel.sources import layout_digest, program_digest, program_text
 from kmesh.kernel.stream_maps import create_stream_maps
 from kmesh.kernel.tables import create_tables
 
-__all__ = ["Build", "attach", "attached_programs", "load", "remove_stale"]
+__all__ = ["Build", "attach", "attached_programs", "load", "offset_flags", "remove_stale"]
 
 _log = logging.getLogger(__name__)
 _LOADER_TIMEOUT_S = 120.0
@@ -60,7 +60,7 @@ def load(paths: InstancePaths, features: Features) -> Build:
     flags = (
         f'-DKM_PIN_DIR="{maps_dir}"',
         f"-DKM_HAS_SET_RETVAL={int(features.has_set_retval)}",
-        *(f"-D{name}={offset}" for name, offset in _find_offsets().items()),
+        *offset_flags(),
         "-Wall",
         "-Werror",
         "-Wno-unused-function",
@@ -87,8 +87,8 @@ def _pin_beside(maps_dir: Path, program: Path) -> None:
         os.close(fd)
 
 
-def _find_offsets() -> dict[str, int]:
-    """Of what programs read in the kernel's own structures."""
+def offset_flags() -> tuple[str, ...]:
+    """For the compiler: where the running kernel's own structures have what programs read. Raises: FeatureMissing."""
     offsets = {
         "KM_RMEM_ALLOC_AT": find_offset("sock", "sk_backlog", "rmem_alloc"),
         "KM_COPIED_SEQ_AT": find_offset("tcp_sock", "copied_seq"),
@@ -98,7 +98,7 @@ def _find_offsets() -> dict[str, int]:
     }
     with contextlib.suppress(FeatureMissing):  # Linux 6.4 and newer have none
         offsets["KM_WORK_SKB_AT"] = find_offset("sk_psock", "work_state", "skb")
-    return offsets
+    return tuple(f"-D{name}={offset}" for name, offset in offsets.items())
 
 
 def _run_loader(flags: tuple[str, ...], programs_dir: Path) -> None:

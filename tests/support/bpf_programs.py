@@ -20,6 +20,7 @@ from pathlib import Path
 
 from kmesh.kernel import bpf
 from kmesh.kernel.headers import has_running_kernel_headers, merge_headers
+from kmesh.kernel.programs import offset_flags
 from tests.support.sandbox import REPO
 
 __all__ = ["ETHERNET", "Job", "Run", "build_programs", "join_sources", "run_program"]
@@ -27,7 +28,7 @@ __all__ = ["ETHERNET", "Job", "Run", "build_programs", "join_sources", "run_prog
 ETHERNET = bytes(16)
 """What a packet begins with, with two bytes more that align what follows."""
 _HERE = Path(__file__).parent
-_FLAGS = ("-DKM_HAS_SET_RETVAL=0", "-DKM_RMEM_ALLOC_AT=0", "-Wall", "-Werror", "-Wno-unused-function")
+_FLAGS = ("-DKM_HAS_SET_RETVAL=0", "-Wall", "-Werror", "-Wno-unused-function")
 _BUILD_S = 600
 """A few seconds, but minutes where the processor is emulated."""
 _PROG_TYPE_SCHED_CLS = 3
@@ -87,7 +88,7 @@ def run_program(prog_fd: int, packet: bytes, repeat: int = 1, *, room: int = 0) 
 def _build(job: Job) -> None:
     from bcc import BPF
 
-    module = BPF(text=job.text, cflags=[f'-DKM_PIN_DIR="{job.maps_dir}"', *_FLAGS])
+    module = BPF(text=job.text, cflags=[f'-DKM_PIN_DIR="{job.maps_dir}"', *offset_flags(), *_FLAGS])
     folder = Path(job.programs_dir)
     folder.mkdir()
     for name in job.programs:
