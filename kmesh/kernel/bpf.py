@@ -449,6 +449,10 @@ def link_prog_id(link_fd: int) -> int:
     return int(prog_id)
 
 
+_LOAD_TRIES = 10
+"""A signal that comes while the verifier works makes it give up with EAGAIN."""
+
+
 def load_program(instructions: bytes, attach_type: AttachType) -> int:
     """Load a cgroup sock_addr program. Raises OSError when the kernel does not take it."""
     license_text = b"GPL\0"
@@ -460,7 +464,12 @@ def load_program(instructions: bytes, attach_type: AttachType) -> int:
         _address(license_text),
         attach_type,
     )
-    return _bpf(_Cmd.PROG_LOAD, attr)
+    for _ in range(_LOAD_TRIES):
+        result, _ = _call(_Cmd.PROG_LOAD, attr)
+        if result != -errno.EAGAIN:
+            break
+    _raise_unless_ok(_Cmd.PROG_LOAD, result)
+    return result
 
 
 def can_load(instructions: bytes, attach_type: AttachType) -> bool:

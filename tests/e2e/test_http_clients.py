@@ -206,7 +206,8 @@ def test_wrk(mesh: HttpMesh, base: str) -> None:
     assert "Non-2xx" not in out
     (count,) = re.findall(r"(\d+) requests in", out)
     assert int(count) <= exchanges.found.total <= int(count) + CONNECTIONS
-    assert exchanges.found.relay <= CONNECTIONS, "the first of each, where the pool was empty"
+    # the first of each where the pool was empty, and some of those behind nginx's end of a connection, each 1,000th
+    assert exchanges.found.relay <= 2 * CONNECTIONS + int(count) // 1000
 
 
 def test_h2load_with_http_1(mesh: HttpMesh, base: str) -> None:

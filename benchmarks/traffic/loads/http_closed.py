@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,11 +42,25 @@ def _run_wrk(url: str, connections: int, seconds: float, headers: list[str]) -> 
     command = ["wrk", "--threads", str(threads), "--connections", str(connections)]
     command += ["--duration", "1h", "--script", str(_SCRIPT), *headers, url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as wrk:
+        _wait_for_handler(wrk)
         time.sleep(seconds)
         wrk.send_signal(signal.SIGINT)
         out, _ = wrk.communicate(timeout=_GRACE_S)
+    if wrk.returncode:
+        raise RuntimeError(f"wrk ended with {wrk.returncode}: {out}")
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
+
+
+def _wait_for_handler(wrk: subprocess.Popen[str]) -> None:
+    """It takes SIGINT for the end of the measurement once its threads run; before, that would kill it."""
+    deadline = time.monotonic() + _GRACE_S
+    while wrk.poll() is None and time.monotonic() < deadline:
+        status = Path(f"/proc/{wrk.pid}/status").read_text()
+        caught = re.search(r"(?m)^SigCgt:\s*(\w+)", status)
+        if caught and int(caught[1], 16) >> signal.SIGINT - 1 & 1:
+            return
+        time.sleep(0.005)
 
 
 if __name__ == "__main__":
