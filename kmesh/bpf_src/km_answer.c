@@ -83,12 +83,8 @@ static __always_inline int km_deliver(struct __sk_buff *skb, struct km_upstream 
 		return SK_PASS;
 	stream->exchanges++;
 	stream->upstream = 0;
-	if (upstream->now.is_closing) {
-		upstream->now.told = KM_V_CLOSING;
-		km_tell(KM_V_CLOSING, 0, client, cookie, cluster, netns);
-	} else if (stream->is_relayed) {
+	if (stream->is_relayed)
 		km_tell(KM_V_ENDED, 0, client, cookie, cluster, netns);
-	}
 	*(volatile __u32 *)&upstream->now.state = km_is_open(skb, upstream) ? KM_N_IDLE : KM_N_DEAD;
 	return SK_PASS;
 }
@@ -165,6 +161,8 @@ int km_skb(struct __sk_buff *skb)
 	}
 	if (upstream->now.state != KM_N_HEAD)
 		return SK_PASS;
+	if (upstream->now.is_closing)	/* the relay closes behind it, which must not overtake it */
+		return km_leave_answer(upstream, cookie, KM_H_FRAMING);
 	upstream->head.routes.head = upstream->now.answers;
 	km_begin_head(&upstream->head);
 	wanted = skb->len < KM_MAX_HEAD_BYTES + 1 ? skb->len : KM_MAX_HEAD_BYTES + 1;
@@ -194,11 +192,8 @@ static __always_inline bool km_measure_answer(struct km_upstream *upstream, void
 	if (status < 200) {
 		*is_interim = true;
 		*length = 0;
-		return status >= 100 && status != 101 && !is_chunked && !upstream->now.is_ending &&
-		       !upstream->now.is_closing;
+		return status >= 100 && status != 101 && !is_chunked && !upstream->now.is_ending;
 	}
-	if (upstream->now.is_closing && !upstream->now.is_ending && !km_says_keep_alive(head, data, data_end))
-		return false;	/* no place for the word that the client is to find there */
 	if (!km_read_length(head, data, data_end, length))
 		return false;
 	if (upstream->now.is_head || status == 204 || status == 304) {
@@ -213,24 +208,13 @@ static __always_inline bool km_measure_answer(struct km_upstream *upstream, void
 	       *length <= KM_MAX_ANSWER_BODY_BYTES;
 }
 
-/*
- * What Connection says to the client: close where its request said so, over the server's keep-alive; and no close
- * that is meant for the upstream connection alone. Moves the data.
- */
-static __always_inline bool km_word_answer(struct __sk_buff *skb, struct km_upstream *upstream)
+/* An answer that says Connection: close says nothing of the client's connection. Moves the data. */
+static __always_inline bool km_blank_answer(struct __sk_buff *skb, struct km_upstream *upstream)
 {
-	__u64 place = km_find_only(&upstream->head, KM_FIELD_CONNECTION);
-	bool is_closing = upstream->now.is_closing;
-	char word[] = "close     ";	/* as long as keep-alive */
-	char blanks[] = "     ";
+	__u64 place = km_find_only(&upstream->head, KM_FIELD_CONNECTION), blanks = 0x2020202020202020ULL;
 
-	if (is_closing == !!upstream->now.is_ending)
-		return true;
-	if (place >= KM_MAX_REQUEST_FIELDS)
-		return false;
-	if (is_closing)
-		return !bpf_skb_store_bytes(skb, upstream->head.fields[place].start, word, 10, 0);
-	return !bpf_skb_store_bytes(skb, upstream->head.fields[place].start, blanks, 5, 0);
+	return place < KM_MAX_REQUEST_FIELDS &&
+	       !bpf_skb_store_bytes(skb, upstream->head.fields[place].start, &blanks, 5, 0);
 }
 
 int km_skb_answer(struct __sk_buff *skb)
@@ -259,7 +243,7 @@ int km_skb_answer(struct __sk_buff *skb)
 		upstream->now.remaining = 0;
 		return km_begin_walk(skb, upstream, cookie, upstream->head.head_length);
 	}
-	if (at_hand > length || !km_word_answer(skb, upstream))
+	if (at_hand > length || (upstream->now.is_ending && !km_blank_answer(skb, upstream)))
 		return km_leave_answer(upstream, cookie, KM_H_FRAMING);
 	upstream->now.remaining = length - at_hand;
 	upstream->now.state = KM_N_BODY;
@@ -269,7 +253,7 @@ int km_skb_answer(struct __sk_buff *skb)
 /* The skb ends within the body, or with it: it may be delivered. */
 static __always_inline int km_deliver_chunks(struct __sk_buff *skb, struct km_upstream *upstream, __u64 cookie)
 {
-	if (upstream->now.state == KM_N_HEAD && !km_word_answer(skb, upstream))
+	if (upstream->now.state == KM_N_HEAD && upstream->now.is_ending && !km_blank_answer(skb, upstream))
 		return km_leave_answer(upstream, cookie, KM_H_FRAMING);
 	upstream->now.phase = upstream->phase;
 	upstream->now.remaining = upstream->remaining;

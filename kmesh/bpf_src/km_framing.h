@@ -70,16 +70,12 @@ static __always_inline bool km_is_word(struct km_request *request, __u64 place, 
 	return true;
 }
 
-static __always_inline bool km_says_keep_alive(struct km_request *request, void *data, void *data_end)
-{
-	return km_is_word(request, km_find_only(request, KM_FIELD_CONNECTION), data, data_end, "keep-alive", 10);
-}
-
 /* Whether the connection stays as it is behind this message: no Connection, or keep-alive. */
 static __always_inline bool km_stays_open(struct km_request *request, void *data, void *data_end)
 {
-	return km_find_only(request, KM_FIELD_CONNECTION) == KM_MAX_REQUEST_FIELDS ||
-	       km_says_keep_alive(request, data, data_end);
+	__u64 place = km_find_only(request, KM_FIELD_CONNECTION);
+
+	return place == KM_MAX_REQUEST_FIELDS || km_is_word(request, place, data, data_end, "keep-alive", 10);
 }
 
 /* Whether the connection is to end behind this message, and that is all that Connection says. */

@@ -177,7 +177,6 @@
 #define KM_V_NO_ACCEPTOR	9
 #define KM_V_ANSWER_REST	10
 #define KM_V_TORN	11
-#define KM_V_CLOSING	12
 
 #define KM_Y_GONE	0
 #define KM_Y_WAITING	1
@@ -485,8 +484,7 @@ struct km_stream {
 	__u64 bound;	/* cookie of the upstream connection that was used last; 0 for none */
 	__u64 cluster;	/* its cluster */
 	__u64 expected;	/* TCP's number of the next byte from the relay, of 32 bits */
-	__u32 is_closing;	/* a request of the kernel's said Connection: close: it is the last */
-	__u32 is_torn;	/* bytes from the relay are lost to it */
+	__u64 is_torn;	/* bytes from the relay are lost to it */
 };
 _Static_assert(sizeof(struct km_stream) == 88, "km_stream");
 _Static_assert(__builtin_offsetof(struct km_stream, sent) == 0, "km_stream.sent");
@@ -500,8 +498,7 @@ _Static_assert(__builtin_offsetof(struct km_stream, is_relayed) == 52, "km_strea
 _Static_assert(__builtin_offsetof(struct km_stream, bound) == 56, "km_stream.bound");
 _Static_assert(__builtin_offsetof(struct km_stream, cluster) == 64, "km_stream.cluster");
 _Static_assert(__builtin_offsetof(struct km_stream, expected) == 72, "km_stream.expected");
-_Static_assert(__builtin_offsetof(struct km_stream, is_closing) == 80, "km_stream.is_closing");
-_Static_assert(__builtin_offsetof(struct km_stream, is_torn) == 84, "km_stream.is_torn");
+_Static_assert(__builtin_offsetof(struct km_stream, is_torn) == 80, "km_stream.is_torn");
 
 /* The relay's leave to go on in the kernel, by the client's cookie (u64): where both counts are the stream's, the next byte begins a request and all answers were received. Written by the relay only. */
 struct km_grant {

@@ -146,7 +146,7 @@ int km_msg(struct sk_msg_md *msg)
 	stream = km_find_stream(sock);
 	if (!stream)
 		return SK_PASS;
-	if (stream->is_closing || !km_is_granted(stream, sock->cookie))
+	if (!km_is_granted(stream, sock->cookie))
 		return km_pass(msg, stream, 0);
 	if (km_leaves_unread(sk))
 		return km_pass(msg, stream, KM_H_UNREAD);
@@ -266,11 +266,9 @@ int km_msg_send(struct sk_msg_md *msg)
 		km_tell(KM_V_NEEDED, 0, exchange.client, 0, exchange.cluster, exchange.netns);
 		return km_pass(msg, stream, KM_H_NO_CONNECTION);
 	}
-	stream->upstream = cookie;
-	if (exchange.is_closing) {	/* in this order: the relay takes it for over without an upstream connection */
+	if (exchange.is_closing)
 		km_blank_close(request, data, data_end);
-		*(volatile __u32 *)&stream->is_closing = 1;
-	}
+	stream->upstream = cookie;
 	stream->bound = cookie;
 	stream->cluster = exchange.cluster;
 	stream->requests++;

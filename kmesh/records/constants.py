@@ -405,6 +405,3 @@ class StreamEvent(IntEnum):
     which stands where the exchange's `phase` and `remaining` say. `detail`: why, a Handover."""
     TORN = 11
     """Bytes could not be delivered and are gone: the connections that are named are to be reset."""
-    CLOSING = 12
-    """The exchange ended, and with it the client's connection is to: its request asked for that. Told before the last
-    bytes are where the client reads."""

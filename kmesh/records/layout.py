@@ -373,8 +373,7 @@ STREAM = Record(
         Field("bound", "u64", doc="cookie of the upstream connection that was used last; 0 for none"),
         Field("cluster", "u64", doc="its cluster"),
         Field("expected", "u64", doc="TCP's number of the next byte from the relay, of 32 bits"),
-        Field("is_closing", "u32", doc="a request of the kernel's said Connection: close: it is the last"),
-        Field("is_torn", "u32", doc="bytes from the relay are lost to it"),
+        Field("is_torn", "u64", doc="bytes from the relay are lost to it"),
     ),
 )
 GRANT = Record(

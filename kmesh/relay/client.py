@@ -118,9 +118,6 @@ class Surroundings(Protocol):
     def grant(self, client: int, taken: int, given: int, ended: int) -> None:
         """Write the grant: the programs go on when these are the bytes that went to the relay, and came from it."""
 
-    def is_last(self, client: Client) -> bool:
-        """Whether the kernel's exchange that ended was to be its last: then it is closed behind that."""
-
     def client_ended(self, client: Client) -> bool:
         """It sends no more. Shut down what is bound to it; False: nothing is. `close` it when the last has ended."""
 
@@ -274,7 +271,7 @@ class Client:
                     break
                 await self._wait_for_kernel()
                 async with self._turn:
-                    is_over = self._is_finished or self._around.is_last(self)
+                    is_over = self._is_finished
                     if not is_over and not await self._answer(head):
                         self.finish()
                         is_over = True

@@ -2,8 +2,7 @@
 
 What is redirected to a client lies for a moment where its recv() does not look, and the FIN of a relay that closes
 then would be read first. So before the relay closes, every program that may have given something has ended (a fence),
-and the kernel's own queues say that it is delivered (km_delivered.c). Most clients that asked for the end close
-first, and need none of this: they are given a moment.
+and the kernel's own queues say that it is delivered (km_delivered.c).
 """
 
 from __future__ import annotations

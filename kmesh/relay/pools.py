@@ -260,7 +260,7 @@ class Pools:
         """False: it is in the queue again."""
         (cookie,) = ID.unpack(raw)
         if cookie not in pool.free and self._upstreams.get(cookie):
-            bpf.push(pool.queue, raw)  # a program put it back a moment ago, and RETURNED is to be heard yet
+            self._put_back(pool, raw)  # a program put it back a moment ago, and RETURNED is to be heard yet
             return False
         upstream = pool.free.pop(cookie, None)
         pool.stale.discard(cookie)
@@ -268,6 +268,18 @@ class Pools:
             self._upstreams.close_one(upstream)
         self._tables.delete_upstream(cookie)
         return True
+
+    def _put_back(self, pool: Pool, raw: bytes) -> None:
+        """Where programs filled the queue meanwhile it is one too many, and closed."""
+        try:
+            bpf.push(pool.queue, raw)
+        except OSError:
+            (cookie,) = ID.unpack(raw)
+            pool.free.pop(cookie, None)
+            upstream = self._upstreams.get(cookie)
+            if upstream:
+                self._upstreams.close_one(upstream)
+            self._tables.delete_upstream(cookie)
 
     # Leaving
 
@@ -314,7 +326,7 @@ class Pools:
             if raw is None:
                 break
             if ID.unpack(raw)[0] in pool.free:
-                bpf.push(pool.queue, raw)
+                self._put_back(pool, raw)
             elif self._forget_popped(pool, raw):
                 continue
             if raw == first:

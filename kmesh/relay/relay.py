@@ -8,7 +8,6 @@
     BREACH                  the upstream connection is reset, and its client if that was in the middle of an answer
     CLIENT_GONE             the upstream connection is reset
     TORN                    both ends are reset
-    CLOSING                 the client's connection is closed when all is delivered
     ENDED                   the client's
     NO_ACCEPTOR             the namespace of the process is looked for
     an upstream ended       a free one leaves its pool; a client's in-flight exchange is lost
@@ -268,13 +267,6 @@ class Relay:
         else:
             self._spares.keep(upstream, origin)
 
-    def is_last(self, client: Client) -> bool:
-        stream = self._tables.read_stream(client.cookie)
-        is_last = stream is not None and bool(stream.is_closing) and not stream.upstream
-        if is_last:
-            self._closing.note(client)
-        return is_last
-
     def in_flight(self, client: int) -> int:
         stream = self._tables.read_stream(client)
         return stream.upstream if stream else 0
@@ -371,11 +363,6 @@ class Relay:
                 self._cut(event)
             case StreamEvent.TORN:
                 self._tear(event)
-            case StreamEvent.CLOSING:
-                client = self._find_client(event.client, event.netns)
-                if client:
-                    client.note_ended()
-                    self._closing.note(client)
             case StreamEvent.ENDED:
                 client = self.clients.get(event.client)
                 if client:
@@ -554,9 +541,7 @@ class Relay:
     def _adopt_client(self, channel: Channel, found: AdoptedSocket) -> Client:
         was = found.was.identity
         peer = Peer(was.client, was.routing, SocketAddress(*was.address))
-        client = self._add_client(channel, peer, was.netns, self._tables.read_ended(was.client))
-        self.is_last(client)  # which a predecessor may have been told
-        return client
+        return self._add_client(channel, peer, was.netns, self._tables.read_ended(was.client))
 
     def _adopt_accepted(self, sock: socket.socket) -> None:
         """It was accepted, and the journal did not have it yet."""

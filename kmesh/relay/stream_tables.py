@@ -75,7 +75,6 @@ class Stream:
     bound: int
     cluster: int
     expected: int
-    is_closing: int
     is_torn: int
 
 

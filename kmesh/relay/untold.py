@@ -8,8 +8,6 @@ the count has grown, all that is missing is there to be found:
     free                     none, and it is unfit for a breach     BREACH
     bound                    an element that is RELAYED             ANSWER, ANSWER_REST, BREACH, CLIENT_GONE or TORN,
                                                                     as the element says
-    bound                    one whose exchange was the client's    CLOSING
-                             last, and has ended
     bound                    no stream of its client                CLIENT_CLOSED
     (a client's)             a stream that is torn                  TORN
 
@@ -83,7 +81,7 @@ class Untold:
         if upstream.client != state.client:
             self._hear(StreamEvent.TAKEN, state.client, upstream)
         is_relayed = state.state == AnswerState.RELAYED
-        if (is_relayed and state.told in _LEFT) or (not is_relayed and state.told == StreamEvent.CLOSING):
+        if is_relayed and state.told in _LEFT:
             self._hear(StreamEvent(state.told), state.client, upstream)
         if self._tables.read_stream(state.client) is None:
             self._hear(StreamEvent.CLIENT_CLOSED, state.client, upstream)

@@ -112,9 +112,6 @@ class PlainRelay:
         else:
             upstream.reset()
 
-    def is_last(self, client: Client) -> bool:
-        return False
-
     def in_flight(self, client: int) -> int:
         return self.flying
 
